@@ -1,0 +1,138 @@
+"""A histogram of a stream of values whose range is not known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bonemonai.data.volume import Volume
+from bonemonai.errors import InputError
+
+
+class StreamingHistogram:
+    """Counts values block by block in one pass, in bounded memory.
+
+    The first block sets the range; a value outside doubles the range, as often as needed, by merging
+    neighbouring bins, so that between ``bins / 2`` and ``bins`` bins span the data. Percentiles are then exact
+    to one bin: with 65,536 bins, better than 1/32,768 of the range. Use numpy.percentile where the data fit
+    into memory and every digit matters.
+
+    Args:
+        bins: number of bins, an even number.
+
+    Attributes:
+        minimum: least finite value seen, exact; inf before the first.
+        maximum: largest finite value seen, exact; -inf before the first.
+        non_finite: how many NaN and infinite values were left out.
+
+    Example:
+        >>> histogram = StreamingHistogram()
+        >>> histogram.update(np.arange(1001))
+        >>> round(float(histogram.percentile(50)), 1)
+        500.0
+    """
+
+    def __init__(self, bins: int = 65536) -> None:
+        if bins < 2 or bins % 2:
+            raise ValueError(f"bins must be an even number >= 2, got {bins}.")
+        self.counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
+        self.minimum, self.maximum = np.inf, -np.inf
+        self.non_finite = 0
+        self._low, self._width = 0.0, 0.0  # of the range; width 0: none yet
+
+    @property
+    def total(self) -> int:
+        """Number of finite values seen."""
+        return int(self.counts.sum())
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Grey value in the middle of each bin."""
+        step = self._width / self.counts.size
+        return np.asarray(self._low + step * (np.arange(self.counts.size) + 0.5), dtype=np.float64)
+
+    def update(self, values: NDArray[Any]) -> None:
+        """Count a block.
+
+        Args:
+            values: any shape, integer or float; values that are not finite are left out and counted.
+        """
+        flat = np.asarray(values).reshape(-1)
+        if flat.dtype.kind == "f":
+            finite = np.isfinite(flat)
+            if not finite.all():
+                self.non_finite += int(flat.size - np.count_nonzero(finite))
+                flat = flat[finite]
+        if not flat.size:
+            return
+        low, high = float(flat.min()), float(flat.max())
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        self._cover(low, high)
+        scale = self.counts.size / self._width
+        position = (flat.astype(np.float64) - self._low) * scale
+        index = np.clip(position, 0, self.counts.size - 1).astype(np.int32)
+        self.counts += np.bincount(index, minlength=self.counts.size)
+
+    def _cover(self, low: float, high: float) -> None:
+        if self._width == 0.0:
+            # room for one value more than the largest, so that integers of a narrow range get bins of their own
+            self._low = low
+            self._width = (high - low) * (1 + 1e-9) or max(abs(low), 1.0) * 1e-6
+        while low < self._low or high >= self._low + self._width:
+            merged = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[:] = 0
+            half = self.counts.size // 2
+            if low < self._low:
+                self._low -= self._width
+                self.counts[half:] = merged
+            else:
+                self.counts[:half] = merged
+            self._width *= 2.0
+
+    def percentile(self, percent: float) -> float:
+        """Grey value below which a share of the values lies, interpolated within its bin.
+
+        Args:
+            percent: 0 to 100.
+
+        Raises:
+            ValueError: if nothing finite was counted, or percent is out of range.
+        """
+        if not 0 <= percent <= 100:
+            raise ValueError(f"percent must be within [0, 100], got {percent}.")
+        total = self.total
+        if not total:
+            raise ValueError("the histogram is empty: no finite value was counted.")
+        wanted = percent / 100.0 * total
+        cumulative = np.cumsum(self.counts)
+        index = int(np.searchsorted(cumulative, wanted, side="left"))
+        before = cumulative[index] - self.counts[index]
+        share = (wanted - before) / max(int(self.counts[index]), 1)
+        step = self._width / self.counts.size
+        return float(np.clip(self._low + step * (index + share), self.minimum, self.maximum))
+
+
+def volume_histogram(volume: Volume, *, progress: bool = False) -> StreamingHistogram:
+    """Count the grey values of a volume in one pass, a few planes at a time.
+
+    Args:
+        volume: any size; about 32 MB of it are held at once.
+        progress: show a bar on standard error.
+
+    Raises:
+        InputError: if the volume holds NaN or infinite values, or one grey value only.
+    """
+    histogram = StreamingHistogram()
+    planes = max(1, 32_000_000 // (volume.shape[1] * volume.shape[2] * volume.dtype.itemsize))
+    with tqdm(total=volume.shape[0], desc=f"grey values of {volume.path.name}", disable=not progress) as bar:
+        for _, block in volume.blocks(planes):
+            histogram.update(block)
+            bar.update(len(block))
+    if histogram.non_finite:
+        raise InputError(volume.path, f"holds {histogram.non_finite} values that are NaN or infinite.")
+    if not histogram.maximum > histogram.minimum:
+        raise InputError(volume.path, f"holds a single grey value, {histogram.minimum}.")
+    return histogram

@@ -1,0 +1,162 @@
+"""OME-Zarr written plane by plane: full resolution first, then the smaller levels a viewer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import ZstdCodec
+
+from bonemonai.data.atomic import atomic_path
+
+_SLAB, _TILE = 16, 512  # planes and pixels of a chunk
+
+
+class OmeZarrWriter:
+    """Write a volume as multiscale OME-Zarr 0.5, which napari, Fiji and ITK open.
+
+    Planes may come one by one or in blocks, in order; memory holds one slab of 16. The folder takes its name
+    when all planes are there; before that it is ``.<name>.partial``.
+
+    Args:
+        path: the folder to make, ending in ``.ome.zarr`` or ``.zarr``.
+        shape: (planes, rows, columns).
+        dtype: of the values.
+        voxel_size_um: along (plane, row, column).
+        kind: "label" makes smaller levels by taking every second voxel, "image" by averaging 2 x 2 x 2.
+        overwrite: replace what is there.
+        attributes: put beside the OME metadata under ``bonemonai``, for instance provenance; JSON values.
+
+    Raises:
+        OutputError: if the place is taken or cannot be written.
+        ValueError: if planes are missing on leaving, too many come, or their shape or type is another one.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.ome.zarr"
+        >>> with OmeZarrWriter(path, shape=(2, 8, 8), dtype="uint8", voxel_size_um=(1.6, 1.6, 1.6)) as writer:
+        ...     writer.write(np.zeros((2, 8, 8), "uint8"))
+        >>> zarr.open(path, mode="r")["0"].shape
+        (2, 8, 8)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        shape: tuple[int, int, int],
+        dtype: DTypeLike,
+        voxel_size_um: Sequence[float],
+        kind: Literal["label", "image"] = "label",
+        overwrite: bool = False,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.shape, self.dtype = Path(path), shape, np.dtype(dtype)
+        self.voxel_size_um = [float(edge) for edge in voxel_size_um]
+        self.kind, self.attributes = kind, attributes or {}
+        self._atomic = atomic_path(self.path, overwrite=overwrite)
+
+    def __enter__(self) -> Self:
+        self._partial = self._atomic.__enter__()
+        self._array = self._create("0", self.shape)
+        self._buffer = np.empty((min(_SLAB, self.shape[0]), *self.shape[1:]), dtype=self.dtype)
+        self._written = self._buffered = 0
+        return self
+
+    def write(self, block: NDArray[Any]) -> None:
+        """Append planes.
+
+        Args:
+            block: (planes, rows, columns) or one plane (rows, columns).
+        """
+        block = block.reshape(-1, *block.shape[-2:])
+        if block.shape[1:] != self.shape[1:] or block.dtype != self.dtype:
+            raise ValueError(f"planes must be {self.shape[1:]} {self.dtype}, got {block.shape[1:]} {block.dtype}.")
+        if self._written + self._buffered + len(block) > self.shape[0]:
+            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; more came.")
+        for plane in block:
+            self._buffer[self._buffered] = plane
+            self._buffered += 1
+            if self._buffered == len(self._buffer) or self._written + self._buffered == self.shape[0]:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._array[self._written : self._written + self._buffered] = self._buffer[: self._buffered]
+        self._written += self._buffered
+        self._buffered = 0
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if error is None:
+                self._finish()
+        except BaseException as failure:
+            # atomic_path must see the failure, or it would publish what is there
+            self._atomic.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._atomic.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        if self._written != self.shape[0]:
+            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; {self._written} came.")
+        self._write_metadata(self._write_smaller_levels())
+
+    def _create(self, level: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
+        return zarr.create_array(
+            self._partial,
+            name=level,
+            shape=shape,
+            dtype=self.dtype,
+            chunks=tuple(min(n, chunk) for n, chunk in zip(shape, (_SLAB, _TILE, _TILE), strict=True)),
+            compressors=ZstdCodec(level=3, checksum=True),
+            dimension_names=("z", "y", "x"),
+            # an absent chunk is then always a lost one, see ZarrVolume
+            config={"write_empty_chunks": True},
+        )
+
+    def _write_smaller_levels(self) -> list[list[float]]:
+        """Halve until a plane fits a tile; return each level's voxel size over that of the first."""
+        factors = [[1.0, 1.0, 1.0]]
+        source = self._array
+        while max(source.shape) > _TILE:
+            steps = [2 if n > 1 else 1 for n in source.shape]
+            shape = tuple(-(-n // step) for n, step in zip(source.shape, steps, strict=True))
+            target = self._create(str(len(factors)), shape)
+            for start in range(0, shape[0], _SLAB):
+                stop = min(start + _SLAB, shape[0])
+                block = np.asarray(source[start * steps[0] : stop * steps[0]])
+                target[start:stop] = self._halve(block, steps)
+            factors.append([f * step for f, step in zip(factors[-1], steps, strict=True)])
+            source = target
+        return factors
+
+    def _halve(self, block: NDArray[Any], steps: list[int]) -> NDArray[Any]:
+        if self.kind == "label":
+            return block[:: steps[0], :: steps[1], :: steps[2]]
+        padded = np.pad(block, [(0, -n % step) for n, step in zip(block.shape, steps, strict=True)], mode="edge")
+        d, h, w = (n // step for n, step in zip(padded.shape, steps, strict=True))
+        mean = padded.reshape(d, steps[0], h, steps[1], w, steps[2]).mean(axis=(1, 3, 5))
+        return np.asarray(np.rint(mean) if self.dtype.kind in "ui" else mean, dtype=self.dtype)
+
+    def _write_metadata(self, factors: list[list[float]]) -> None:
+        datasets = []
+        for level, factor in enumerate(factors):
+            scale = [edge * f for edge, f in zip(self.voxel_size_um, factor, strict=True)]
+            transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+            if self.kind == "image":
+                # the mean of two voxels lies between their centres
+                shift = [edge * (f - 1) / 2 for edge, f in zip(self.voxel_size_um, factor, strict=True)]
+                transforms.append({"type": "translation", "translation": shift})
+            datasets.append({"path": str(level), "coordinateTransformations": transforms})
+        multiscale = {
+            "name": self.path.name.removesuffix(".zarr").removesuffix(".ome"),
+            "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
+            "datasets": datasets,
+        }
+        zarr.create_group(
+            self._partial,
+            attributes={"ome": {"version": "0.5", "multiscales": [multiscale]}, "bonemonai": self.attributes},
+        )

@@ -1,0 +1,94 @@
+"""Volumes served plane by plane, so that a scan larger than memory can be trained and inferred on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from bonemonai.data.histogram import volume_histogram
+from bonemonai.data.volume import Volume, open_volume
+from bonemonai.errors import InputError
+
+
+class PlaneDataset(Dataset[Any]):
+    """The planes of one or more volumes as items of a MONAI dataset.
+
+    An item holds, for each key, the plane as (1, H, W) in the type on disk, the other entries of its row, its
+    number as ``plane``, and as ``histogram`` the grey values of the whole volume it comes from, which
+    transforms need in order to scale a plane like its neighbours. Drop that entry before items are collated.
+
+    Args:
+        data: rows such as :func:`bonemonai.data.manifest_items` gives, the values of ``keys`` being paths or
+            open volumes.
+        keys: entries to read planes from; the first one's grey values are counted.
+        transform: applied to each item.
+        step: take every step-th plane; neighbouring planes at 1.6 um show the same lacunae. A row that names a plane
+            in its column ``plane`` gives that one only.
+        progress: show a bar while grey values are counted.
+
+    Raises:
+        InputError: if there is no row, or the volumes of a row differ in shape.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[Hashable, Any]],
+        keys: Sequence[str] = ("image",),
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        step: int = 1,
+        progress: bool = True,
+    ) -> None:
+        if not data:
+            raise InputError("data", "the data set is empty: it has no row.")
+        if step < 1:
+            raise ValueError(f"step must be >= 1 (planes), got {step}.")
+        self.data, self.keys, self.transform = list(data), tuple(keys), transform
+        self.volumes = [{key: _open(row, key) for key in self.keys} for row in self.data]
+        for volumes in self.volumes:
+            first = volumes[self.keys[0]]
+            for volume in volumes.values():
+                if volume.shape != first.shape:
+                    raise InputError(volume.path, f"has shape {volume.shape}, but {first.path} has {first.shape}.")
+        self._planes = [
+            _planes(row, volumes[self.keys[0]], step) for row, volumes in zip(self.data, self.volumes, strict=True)
+        ]
+        self._ends = list(accumulate(len(planes) for planes in self._planes))
+        self._histograms = [volume_histogram(v[self.keys[0]], progress=progress) for v in self.volumes]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"plane {index} is not within {len(self)}.")
+        row = bisect_right(self._ends, index)
+        plane = self._planes[row][index - (self._ends[row - 1] if row else 0)]
+        item = dict(self.data[row])
+        for key, volume in self.volumes[row].items():
+            item[key] = volume.read(plane, plane + 1)
+        item |= {"plane": plane, "histogram": self._histograms[row]}
+        return item if self.transform is None else self.transform(item)
+
+
+def _open(row: Mapping[Hashable, Any], key: str) -> Volume:
+    if key not in row:
+        raise InputError("manifest", f"has no column {key!r}, which this workflow needs.")
+    value = row[key]
+    if isinstance(value, Volume):
+        return value
+    size = row.get("voxel_size_um") or None
+    return open_volume(value, voxel_size_um=None if size is None else float(size))
+
+
+def _planes(row: Mapping[Hashable, Any], volume: Volume, step: int) -> Sequence[int]:
+    named = str(row.get("plane", "")).strip()
+    if not named:
+        return range(0, volume.shape[0], step)
+    if not named.isdigit() or int(named) >= volume.shape[0]:
+        raise InputError(volume.path, f"has no plane {named!r}; its planes are 0 to {volume.shape[0] - 1}.")
+    return [int(named)]

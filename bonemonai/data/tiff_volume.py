@@ -1,0 +1,262 @@
+"""TIFF stacks: a folder of single pages, or one multi-page, BigTIFF, ImageJ or OME-TIFF file."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from bonemonai.data.volume import TIFF_SUFFIXES, Volume, scaling_affine_lps
+from bonemonai.errors import InputError
+
+_UM_PER_UNIT = {
+    "nm": 1e-3, "nanometer": 1e-3,
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "mm": 1e3, "millimeter": 1e3,
+    "cm": 1e4, "centimeter": 1e4,
+    "m": 1e6, "meter": 1e6,
+}  # fmt: skip
+_UNKNOWN = "voxel size is not stated; say --voxel-size-um."
+
+
+class TiffFileVolume(Volume):
+    """A stack in one file; pages are decoded as they are read.
+
+    Args:
+        path: a .tif, .tiff, .btf or .tf8 file: multi-page, BigTIFF, ImageJ hyperstack or OME-TIFF.
+
+    Raises:
+        InputError: if the file is no TIFF, is colour, is cut short, or holds more than one 3-D image.
+    """
+
+    format = "TIFF"
+
+    def __init__(self, path: Path) -> None:
+        with _Opened(path) as tif:
+            series = _only_series(tif, path)
+            page = series.keyframe
+            _check_page(page, path)
+            planes = int(np.prod(series.shape[:-2], dtype=np.int64))
+            # ImageJ writes stacks above 4 GB, and tifffile contiguous ones, behind a single page header
+            self._data_offset = series.dataoffset
+            self._byteorder = tif.byteorder
+            if self._data_offset is not None:
+                _check_length(path, self._data_offset + series.nbytes)
+            else:
+                for each in series.pages:
+                    _check_extent(each, path)
+            size, warnings = _voxel_size_um(tif)
+            if tif.is_ome:
+                self.format = "OME-TIFF"
+            elif tif.is_imagej:
+                self.format = "ImageJ TIFF"
+            elif tif.is_bigtiff:
+                self.format = "BigTIFF"
+        super().__init__(
+            path,
+            shape=(planes, *page.shape),
+            dtype=page.dtype,
+            affine_lps=scaling_affine_lps(size),
+            warnings=warnings,
+        )
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        if self._data_offset is not None:
+            plane_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
+            stored = self.dtype.newbyteorder(self._byteorder)
+            block = np.fromfile(
+                self.path,
+                dtype=stored,
+                count=(stop - start) * self.shape[1] * self.shape[2],
+                offset=self._data_offset + start * plane_bytes,
+            )
+            return block.reshape(stop - start, *self.shape[1:])
+        with _Opened(self.path) as tif:
+            pages = tif.series[0].pages
+            return np.stack([pages[index].asarray() for index in range(start, stop)])
+
+
+class TiffFolderVolume(Volume):
+    """A folder of single-page TIFF files, one a plane, in natural order (slice_2 before slice_10).
+
+    Args:
+        path: the folder. Files without a TIFF suffix are ignored and counted in the warnings.
+
+    Raises:
+        InputError: if there is no TIFF file, a number is missing or doubled, the planes differ in size or
+            type, or a file holds several pages.
+    """
+
+    format = "TIFF folder"
+
+    def __init__(self, path: Path) -> None:
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        self._files = [entry for entry in entries if entry.name.lower().endswith(TIFF_SUFFIXES)]
+        if not self._files:
+            raise InputError(path, "holds no .tif file, and is no Zarr folder.")
+        self._files = _natural_order(self._files)
+        shape, dtype, size, warnings = _check_folder(self._files)
+        if len(self._files) < len(entries):
+            warnings.append(f"{len(entries) - len(self._files)} entries without a TIFF suffix are ignored.")
+        super().__init__(
+            path,
+            shape=(len(self._files), *shape),
+            dtype=dtype,
+            affine_lps=scaling_affine_lps(size),
+            warnings=warnings,
+        )
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        block = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        for index, file in enumerate(self._files[start:stop]):
+            try:
+                block[index] = tifffile.imread(file)
+            except Exception as error:
+                raise InputError(file, f"cannot be read: {error}") from error
+        return block
+
+
+class _Opened:
+    """``tifffile.TiffFile`` whose complaints name the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Any:
+        try:
+            self._tif = tifffile.TiffFile(self._path)
+        except Exception as error:
+            raise InputError(self._path, f"cannot be read as TIFF: {error}") from error
+        return self._tif
+
+    def __exit__(self, *exception: object) -> None:
+        self._tif.close()
+
+
+def _only_series(tif: Any, path: Path) -> Any:
+    if len(tif.series) != 1:
+        raise InputError(path, f"holds {len(tif.series)} images of different size or type; one stack is needed.")
+    series = tif.series[0]
+    stacked = [(axis, size) for axis, size in zip(series.axes[:-2], series.shape[:-2], strict=True) if size > 1]
+    if len(stacked) > 1 or any(axis in "TCS" for axis, _ in stacked) or "S" in series.axes:
+        raise InputError(path, f"has axes {series.axes} of size {series.shape}; one grey-value stack is needed.")
+    return series
+
+
+def _check_page(page: Any, path: Path) -> None:
+    if page.samplesperpixel != 1 or len(page.shape) != 2:
+        raise InputError(path, f"has pages of shape {page.shape}; grey-value planes are needed, not colour.")
+    if page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
+        raise InputError(path, f"has photometric interpretation {page.photometric.name}; MINISBLACK is needed.")
+
+
+def _check_extent(page: Any, path: Path) -> None:
+    if page.dataoffsets:
+        _check_length(path, max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)))
+
+
+def _check_length(path: Path, needed: int) -> None:
+    length = path.stat().st_size
+    if length < needed:
+        raise InputError(path, f"is cut short: {length} bytes of at least {needed}.")
+
+
+def _natural_order(files: list[Path]) -> list[Path]:
+    """Sort by the numbers in the names and refuse gaps and doubles in the one number that counts planes."""
+
+    def key(file: Path) -> list[tuple[int, int, str]]:
+        parts = re.split(r"(\d+)", file.name)
+        return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in parts]
+
+    ordered = sorted(files, key=key)
+    keys = [key(file) for file in ordered]
+    for previous, this, file in zip(keys, keys[1:], ordered[1:], strict=False):
+        if previous == this:
+            raise InputError(file, "has the same plane number as another file of the folder.")
+        differing = [i for i, (a, b) in enumerate(zip(previous, this, strict=False)) if a != b]
+        if len(previous) != len(this) or len(differing) != 1:
+            raise InputError(file, "is named unlike its neighbours; a folder must hold one stack.")
+        before, after = previous[differing[0]], this[differing[0]]
+        if before[0] == after[0] == 1 and after[1] != before[1] + 1:
+            raise InputError(file, f"follows plane {before[1]}: a plane is missing from the folder.")
+    return ordered
+
+
+def _check_folder(files: list[Path]) -> tuple[tuple[int, int], Any, Any, list[str]]:
+    """Read every header; return shape, dtype, voxel size and warnings, which all files must share."""
+    first, warnings = _page_header(files[0])
+    for file in files[1:]:
+        header, _ = _page_header(file)
+        for what, this, that in zip(("shape", "type", "voxel size in um"), header, first, strict=True):
+            if this != that:
+                raise InputError(file, f"has {what} {this}, but {files[0].name} has {that}.")
+    return (*first, warnings)
+
+
+def _page_header(file: Path) -> tuple[tuple[Any, Any, Any], list[str]]:
+    with _Opened(file) as tif:
+        if len(tif.pages) != 1:
+            raise InputError(file, f"holds {len(tif.pages)} pages; a folder's files hold one plane each.")
+        page = tif.pages[0]
+        _check_page(page, file)
+        _check_extent(page, file)
+        size, warnings = _voxel_size_um(tif)
+        return (page.shape, page.dtype, size), warnings
+
+
+def _voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[str]]:
+    """Return (plane, row, column) in um and what had to be assumed, from OME, ImageJ or resolution tags."""
+    if tif.is_ome:
+        return _ome_voxel_size_um(tif)
+    tags = tif.pages[0].tags
+    imagej = tif.imagej_metadata or {}
+    if "XResolution" not in tags or "YResolution" not in tags:
+        return None, [_UNKNOWN]
+    unit_um = _UM_PER_UNIT.get(str(imagej.get("unit", "")).lower())
+    if unit_um is None and not tif.is_imagej and tags["ResolutionUnit"].value == tifffile.RESUNIT.CENTIMETER:
+        # dots an inch (72, 96, 300) are a printer's or a default value and say nothing of a scan
+        unit_um = _UM_PER_UNIT["cm"]
+    column, row = (_per_pixel(tags[name].value) for name in ("XResolution", "YResolution"))
+    if unit_um is None or column is None or row is None:
+        return None, [_UNKNOWN]
+    if "spacing" in imagej:
+        return _rounded(imagej["spacing"] * unit_um, row * unit_um, column * unit_um), []
+    return _rounded(column * unit_um, row * unit_um, column * unit_um), [
+        "distance of planes is not stated; taken as the width of a pixel (isotropic voxel size)."
+    ]
+
+
+def _per_pixel(resolution: tuple[int, int]) -> float | None:
+    numerator, denominator = resolution
+    return denominator / numerator if numerator > 0 and denominator > 0 else None
+
+
+def _rounded(*size: float) -> tuple[float, float, float] | None:
+    # a resolution tag is a ratio of 32-bit integers: nine digits are all it holds
+    if not all(math.isfinite(edge) and edge > 0 for edge in size):
+        return None
+    plane, row, column = (float(f"{edge:.9g}") for edge in size)
+    return plane, row, column
+
+
+def _ome_voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[str]]:
+    image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
+    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+    edges = []
+    for axis in "ZYX":
+        unit_um = _UM_PER_UNIT.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
+        size = pixels.get(f"PhysicalSize{axis}")
+        edges.append(None if unit_um is None or size is None else float(size) * unit_um)
+    plane, row, column = edges
+    if row is None or column is None:
+        return None, [_UNKNOWN]
+    if plane is None:
+        return _rounded(column, row, column), [
+            "distance of planes is not stated; taken as the width of a pixel (isotropic voxel size)."
+        ]
+    return _rounded(plane, row, column), []

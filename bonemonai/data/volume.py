@@ -1,0 +1,196 @@
+"""One interface to a scan on disk, whatever its format: read headers now, planes when asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from bonemonai.errors import InputError
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+
+
+class Volume(ABC):
+    """A 3-D scan whose planes are read on demand.
+
+    Array axes are (plane, row, column) in every format. Opening reads headers only; a volume may be larger
+    than memory, and it can be pickled (no file stays open between reads).
+
+    Args:
+        path: the file or folder.
+        shape: (planes, rows, columns).
+        dtype: of the values that :meth:`read` returns.
+        affine_lps: 4 x 4 float64, from array index (plane, row, column) to millimetres in DICOM's and ITK's
+            axes (x to the Left, y to the Posterior, z to the Superior); None where the voxel size is unknown.
+        warnings: what a careful user should know: assumptions made, files ignored.
+    """
+
+    format: str
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shape: tuple[int, int, int],
+        dtype: DTypeLike,
+        affine_lps: NDArray[np.float64] | None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self.shape = shape
+        self.dtype: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+        self.affine_lps = affine_lps
+        self.warnings = list(warnings)
+        if min(shape) < 1:
+            raise InputError(path, f"is empty: its shape is {shape}.")
+        if self.dtype.kind not in "uif":
+            raise InputError(path, f"holds {self.dtype} values; integers or floats are needed.")
+
+    @property
+    def voxel_size_um(self) -> tuple[float, float, float] | None:
+        """Edge lengths of a voxel along (plane, row, column) in micrometres, or None where unknown."""
+        if self.affine_lps is None:
+            return None
+        lengths = np.linalg.norm(self.affine_lps[:3, :3], axis=0) * 1000.0
+        # ten digits: what is left of 1.6 um after its way through millimetres is 1.6 again
+        plane, row, column = (float(f"{length:.10g}") for length in lengths)
+        return plane, row, column
+
+    @property
+    def affine_ras(self) -> NDArray[np.float64] | None:
+        """The affine in NIfTI's and MONAI's axes (x to the Right, y to the Anterior), or None where unknown."""
+        if self.affine_lps is None:
+            return None
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine_lps
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read planes start to stop - 1; the bounds are valid."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Read a block of consecutive planes.
+
+        Args:
+            start: first plane.
+            stop: one past the last plane; None reads to the end.
+
+        Returns:
+            (stop - start, rows, columns) in :attr:`dtype`, native byte order, owned by the caller.
+
+        Raises:
+            IndexError: if the block is not within the volume.
+            InputError: if a plane cannot be read, naming the file.
+        """
+        stop = self.shape[0] if stop is None else stop
+        if not 0 <= start < stop <= self.shape[0]:
+            raise IndexError(f"planes [{start}, {stop}) are not within the {self.shape[0]} planes of {self.path}.")
+        try:
+            block = self._read(start, stop)
+        except InputError:
+            raise
+        except Exception as error:
+            # whatever a codec or parser raises on a broken file is about that file
+            raise InputError(self.path, f"planes {start} to {stop - 1} cannot be read: {error}") from error
+        found = (block.shape, block.dtype.newbyteorder("="))
+        if found != ((stop - start, *self.shape[1:]), self.dtype):
+            raise InputError(self.path, f"planes {start} to {stop - 1} came back as {found[0]} {found[1]}.")
+        return np.require(block, dtype=self.dtype, requirements=["C", "O", "W"])
+
+    def blocks(self, planes: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (first plane, block) over the whole volume, ``planes`` at a time.
+
+        Args:
+            planes: planes a block, at least 1; the last block may be shorter.
+        """
+        for start in range(0, self.shape[0], planes):
+            yield start, self.read(start, min(start + planes, self.shape[0]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+def scaling_affine_lps(
+    voxel_size_um: Sequence[float] | None, origin_mm: Sequence[float] = (0.0, 0.0, 0.0)
+) -> NDArray[np.float64] | None:
+    """Make the affine of a stack that states a voxel size but no orientation.
+
+    Columns run along +x, rows along +y, planes along +z, as ITK takes them.
+
+    Args:
+        voxel_size_um: along (plane, row, column); None gives None.
+        origin_mm: (x, y, z) of the centre of voxel (0, 0, 0).
+
+    Example:
+        >>> scaling_affine_lps((2, 1, 1))[:3, :3] @ [1, 0, 0]
+        array([0.   , 0.   , 0.002])
+    """
+    if voxel_size_um is None:
+        return None
+    affine = np.eye(4)
+    affine[:3, :3] = np.fliplr(np.diag(np.asarray(voxel_size_um, dtype=float)[::-1] / 1000.0))
+    affine[:3, 3] = origin_mm
+    return affine
+
+
+def open_volume(path: str | Path, *, voxel_size_um: float | Sequence[float] | None = None) -> Volume:
+    """Open a scan: a TIFF folder, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a NIfTI file.
+
+    Args:
+        path: the file or folder.
+        voxel_size_um: edge length in micrometres, one number or (plane, row, column), for files that do not
+            state it. It also overrules what a file states; the overruling is put into the volume's warnings.
+
+    Raises:
+        InputError: if the path does not exist or cannot be used, naming the file and the cause.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, "no such file or folder.")
+    try:
+        volume = _volume_class(path)(path)
+    except (InputError, ImportError):
+        raise
+    except Exception as error:
+        raise InputError(path, f"cannot be opened: {error}") from error
+    if voxel_size_um is not None:
+        _overrule_voxel_size(volume, voxel_size_um)
+    return volume
+
+
+def _volume_class(path: Path) -> Callable[[Path], Volume]:
+    # one module a format, imported when it is needed: zarr alone takes 0.4 s to import
+    name = path.name.lower()
+    if path.is_dir():
+        zarr = any((path / marker).exists() for marker in ZARR_MARKERS)
+        module, cls = ("zarr_volume", "ZarrVolume") if zarr else ("tiff_volume", "TiffFolderVolume")
+    elif name.endswith(TIFF_SUFFIXES):
+        module, cls = "tiff_volume", "TiffFileVolume"
+    elif name.endswith(NIFTI_SUFFIXES):
+        module, cls = "nifti_volume", "NiftiVolume"
+    else:
+        raise InputError(
+            path, "is not a format that can be read: a TIFF folder, .tif, .ome.tif, .zarr, .nii or .nii.gz."
+        )
+    found: Callable[[Path], Volume] = getattr(import_module(f"bonemonai.data.{module}"), cls)
+    return found
+
+
+def _overrule_voxel_size(volume: Volume, voxel_size_um: float | Sequence[float]) -> None:
+    size = np.broadcast_to(np.asarray(voxel_size_um, dtype=float), (3,))
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        raise InputError("voxel_size_um", f"must be > 0 (micrometres), got {voxel_size_um}.")
+    stated = volume.voxel_size_um
+    if stated is None or volume.affine_lps is None:
+        volume.affine_lps = scaling_affine_lps([float(edge) for edge in size])
+        volume.warnings = [line for line in volume.warnings if "voxel size" not in line]
+    elif not np.allclose(stated, size, rtol=1e-6, atol=0):
+        volume.affine_lps = volume.affine_lps @ np.diag([*(size / np.asarray(stated)), 1.0])
+        volume.warnings.append(f"voxel size {tuple(size.tolist())} um as given overrules {stated} um in the file.")

@@ -1,0 +1,102 @@
+"""The check every bundle runs first: a mistyped option or a missing input stops the run in one line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.scripts import create_workflow
+from monai.utils import ensure_tuple
+
+from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
+
+_RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
+
+
+def check_run(inputs: Mapping[str, Any]) -> None:
+    """Refuse a run whose options are unknown or whose inputs are missing; call it from ``initialize``.
+
+    MONAI takes a mistyped override for a new entry of the config and runs on the defaults. This compares what was
+    passed to the workflow, on the command line or to ``create_workflow``, with the ids its config files define.
+
+    Under ``python -m monai.bundle`` it also sees to it that a refusal, then and later, is printed as one line and
+    ends the process with the refusal's exit code, instead of a traceback and 1.
+
+    Args:
+        inputs: option name to path, for files and folders that must exist.
+
+    Raises:
+        InputError: naming the option, and the one that was probably meant.
+    """
+    if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
+        sys.excepthook = _one_line_excepthook
+    files, overrides = passed_to_create_workflow()
+    if files:
+        check_overrides(overrides, ConfigParser.load_config_files(files))
+    for option, path in inputs.items():
+        if path is None or path == "":
+            raise InputError(f"--{option}", f"is not given: say --{option} PATH.")
+        if not Path(path).exists():
+            raise InputError(path, f"no such file or folder (--{option}).")
+
+
+def check_overrides(overrides: Iterable[str], config: dict[str, Any]) -> None:
+    """Refuse an override that the config does not know.
+
+    Args:
+        overrides: ids as they follow ``--``; ``#`` and ``::`` part the levels.
+        config: the merged content of the config files, without the overrides.
+
+    Raises:
+        InputError: for an id of which neither the entry nor, for a component's argument, the component exists.
+    """
+    parser = ConfigParser(config)
+    for override in overrides:
+        if override in parser or _is_argument(override, parser):
+            continue
+        first = re.split("#|::", override)[0]
+        near = difflib.get_close_matches(override, [*config, *_RUN_ARGUMENTS], n=1, cutoff=0.5)
+        if first in config:
+            hint = f"{first!r} has no such entry"
+        else:
+            hint = f"did you mean --{near[0]}?" if near else f"the config knows {', '.join(sorted(config))}"
+        raise InputError(f"--{override}", f"is no option of this config; {hint}")
+
+
+def _is_argument(override: str, parser: ConfigParser) -> bool:
+    """Whether the id would add an argument to a component; its constructor then has the last word."""
+    component = re.sub("(#|::)[^#:]*$", "", override)
+    return component != override and component in parser and "_target_" in (parser[component] or {})
+
+
+def passed_to_create_workflow() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Config files and overrides of the workflow that is being started.
+
+    They stand in MONAI's own frame further up the stack; where a workflow was made without ``create_workflow``,
+    nothing is known and both are empty.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is create_workflow.__code__:
+            passed = frame.f_locals["_args"]
+            overrides = {name: value for name, value in passed.items() if name not in _RUN_ARGUMENTS}
+            return ensure_tuple(frame.f_locals["config_file"]), overrides
+    return (), {}
+
+
+def _one_line_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    refusal: BonemonaiError | None = find_bonemonai_error(error)
+    if refusal is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    sys.stdout.flush()
+    sys.stderr.write(f"bonemonai: error: {refusal}\n")
+    raise SystemExit(refusal.exit_code)

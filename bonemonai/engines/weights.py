@@ -1,0 +1,111 @@
+"""Network weights on disk: saved whole, loaded strictly, never without a word about where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from bonemonai.data.atomic import atomic_path
+from bonemonai.errors import InputError
+
+
+class SaveBestWeights:
+    """Handler: keep the weights of the epoch that scored best on the validation patients.
+
+    Writes a ``state_dict``, and beside it, as ``<name>.json``, what a user of the weights must know: the score and its
+    epoch, what they were trained on, and the file's sha256. Both are replaced whole, never half.
+
+    Args:
+        network: whose weights to save.
+        path: the file, ending in .pt.
+        trained_on: description of the training data; JSON values.
+
+    Attach to the validation evaluator; the score is its key metric, larger being better.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any]) -> None:
+        self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
+        self.best = -float("inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Register with MONAI's evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Save if this epoch is the best so far."""
+        name = engine.state.key_metric_name
+        score = float(engine.state.metrics[name])
+        if not score > self.best:
+            return
+        self.best = score
+        with atomic_path(self.path) as partial:
+            torch.save({key: value.cpu() for key, value in self.network.state_dict().items()}, partial)
+        card = {
+            "sha256": sha256(self.path),
+            "epoch": engine.state.epoch,
+            name: score,
+            "trained_on": self.trained_on,
+        }
+        with atomic_path(self.path.with_suffix(".json")) as partial:
+            partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def load_weights(network: nn.Module, path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """Load weights into a network, all of them, and move it to a device.
+
+    Args:
+        network: to fill.
+        path: a ``state_dict`` written by :class:`SaveBestWeights`.
+        device: where the network goes.
+
+    Raises:
+        InputError: if the file is missing, is no file of weights, does not fit the network exactly, or holds NaN or
+            infinite numbers.
+    """
+    if not Path(path).is_file():
+        raise InputError(path, "no such weights: train first, or say --checkpoint PATH.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(path, f"is no file of weights: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(path, "is no file of weights: it holds no state_dict.")
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise InputError(path, f"holds NaN or infinite weights in {name}.")
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise InputError(path, f"does not fit the network: {error}") from error
+    return network.to(device)
+
+
+def weights_card(path: str | Path) -> dict[str, Any]:
+    """What is known of a file of weights: its sha256, and what :class:`SaveBestWeights` wrote beside it.
+
+    Args:
+        path: the file of weights.
+
+    Returns:
+        ``sha256`` and, if the card beside it belongs to this very file, its other entries.
+    """
+    digest = sha256(path)
+    card = Path(path).with_suffix(".json")
+    try:
+        known = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    return known if known.get("sha256") == digest else {"sha256": digest, "trained_on": None}
+
+
+def sha256(path: str | Path) -> str:
+    """Digest of a file's content, as hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,61 @@
+"""The errors a user meets: one line, the file and the cause, and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class BonemonaiError(Exception):
+    """A refusal that names what was refused and why.
+
+    The command line prints it as one line, ``bonemonai: error: <subject>: <cause>``, and exits with
+    :attr:`exit_code`.
+
+    Args:
+        subject: the file, option or value that is at fault.
+        cause: what is wrong with it and, where one is known, the cure.
+
+    Example:
+        >>> str(InputError("scan.tif", "holds no pages"))
+        'scan.tif: holds no pages'
+    """
+
+    exit_code = 1
+
+    def __init__(self, subject: str | Path, cause: str) -> None:
+        super().__init__(subject, cause)
+        self.subject = str(subject)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        # A cause taken from another library may run over several lines; a refusal is one.
+        return " ".join(f"{self.subject}: {self.cause}".split())
+
+
+class InputError(BonemonaiError):
+    """What was given cannot be used as it is."""
+
+    exit_code = 2
+
+
+class OutputError(BonemonaiError):
+    """A result cannot be written: disk full, no permission, or the place is taken."""
+
+    exit_code = 4
+
+
+def find_bonemonai_error(error: BaseException | None) -> BonemonaiError | None:
+    """Return the refusal behind an exception, following its causes.
+
+    MONAI wraps what a config raises in a ``RuntimeError``, so the refusal is often not the outermost one.
+
+    Args:
+        error: the exception that was caught, or None.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BonemonaiError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None

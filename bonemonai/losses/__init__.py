@@ -1,0 +1,7 @@
+"""Losses that MONAI lacks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"masked_dice_focal": ["MaskedDiceFocalLoss"]}
+)

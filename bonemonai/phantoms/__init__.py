@@ -1,0 +1,11 @@
+"""Synthetic scans with known truth, written as real files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom"],
+        "srmct_study": ["write_srmct_study"],
+    },
+)
