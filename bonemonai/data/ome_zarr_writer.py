@@ -156,7 +156,5 @@ class OmeZarrWriter:
             "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
             "datasets": datasets,
         }
-        zarr.create_group(
-            self._partial,
-            attributes={"ome": {"version": "0.5", "multiscales": [multiscale]}, "bonemonai": self.attributes},
-        )
+        group = zarr.open_group(self._partial, mode="r+")
+        group.attrs.update({"ome": {"version": "0.5", "multiscales": [multiscale]}, "bonemonai": self.attributes})

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
-from scipy.stats import norm
 
 Diagnosis = Literal["healthy", "osteoporotic"]
 
@@ -81,8 +80,8 @@ class SRMicroCTPhantom:
         seed: every random number derives from it.
         diagnosis: chooses the :data:`POPULATIONS` entry.
         bone: "trabecular" or "cortical".
-        bone_fraction: share of bone in a trabecular sample, 0 to 1. The default is a dense region, chosen for
-            many training patches; the mean of a femoral head is about 0.3.
+        bone_fraction: share of a trabecular sample that is not marrow, 0 to 1. The default is a dense region, chosen
+            for many training patches; the mean of a femoral head is about 0.3.
         grey_range: "positive", values in [0, 1], or "negative", in [-1, 0] (the paper's acquisition error).
         voxel_size_um: edge length of a voxel.
         noise: standard deviation of the noise, in units of the grey range.
@@ -100,7 +99,7 @@ class SRMicroCTPhantom:
     bone_fraction: float = 0.8
     grey_range: Literal["positive", "negative"] = "positive"
     voxel_size_um: float = 1.6
-    noise: float = 0.06
+    noise: float = 0.055
     _bone_grey: float = field(default=0.62, repr=False)
     _fluid_grey: float = field(default=0.34, repr=False)
 
@@ -180,10 +179,14 @@ class SRMicroCTPhantom:
             planes[index] = left @ right * np.float32(math.sqrt(2 / 48))
         return planes
 
-    @property
+    @cached_property
     def _level(self) -> float:
-        """Bone is where the field, standard normal over space, exceeds this."""
-        return -math.inf if self.bone == "cortical" else float(norm.ppf(1 - self.bone_fraction))
+        """Bone is where the field exceeds this: its quantile over the sample, found on a coarse grid."""
+        if self.bone == "cortical":
+            return -math.inf
+        edges = [np.linspace(0, size * self.voxel_size_um, 24) for size in self.shape]
+        points = np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).reshape(-1, 3)
+        return float(np.quantile(self._field(points), 1 - self.bone_fraction))
 
     @cached_property
     def _vessels(self) -> NDArray[np.float64]:

@@ -1,0 +1,8 @@
+"""Figures, tables and the HTML report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"figures": ["overlay_figure", "volume_figure"], "lacuna_report": ["write_lacuna_report"]},
+)
