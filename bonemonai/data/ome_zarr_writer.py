@@ -100,8 +100,9 @@ class OmeZarrWriter:
         self._atomic.__exit__(kind, error, trace)
 
     def _finish(self) -> None:
-        if self._written != self.shape[0]:
-            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; {self._written} came.")
+        came = self._written + self._buffered
+        if came != self.shape[0]:
+            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; {came} came.")
         self._write_metadata(self._write_smaller_levels())
 
     def _create(self, level: str, shape: tuple[int, ...]) -> zarr.Array[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import product, zip_longest
 from types import MappingProxyType
 
 import numpy as np
@@ -35,7 +35,9 @@ def split_by_ratio(
     Raises:
         InputError: if there are fewer patients than splits.
     """
-    patients = _shuffled(manifest, seed, stratify)
+    strata = _shuffled_strata(manifest, seed, stratify)
+    # strata take turns
+    patients = [patient for turn in zip_longest(*strata) for patient in turn if patient is not None]
     wanted = {split: share / sum(ratio.values()) for split, share in ratio.items() if share > 0}
     if len(patients) < len(wanted):
         raise InputError("manifest", f"has {len(patients)} patients for {len(wanted)} splits: too few to part them.")
@@ -66,7 +68,7 @@ def split_k_fold(
     Raises:
         InputError: if k is out of range.
     """
-    patients = _shuffled(manifest, seed, stratify)
+    patients = [patient for stratum in _shuffled_strata(manifest, seed, stratify) for patient in stratum]
     if not 2 <= k <= len(patients):
         raise InputError("k", f"must be from 2 to the number of patients, {len(patients)}, got {k}.")
     for fold in range(k):
@@ -97,19 +99,17 @@ def leave_one_patient_per_class_out(manifest: pd.DataFrame, class_column: str = 
         yield _assign(manifest, {patient: "test" if patient in held_out else "train" for patient in classes})
 
 
-def _shuffled(manifest: pd.DataFrame, seed: int, stratify: str | None) -> list[str]:
-    """Patients in random order, those of different strata taking turns."""
+def _shuffled_strata(manifest: pd.DataFrame, seed: int, stratify: str | None) -> list[list[str]]:
+    """Patients in random order, grouped by stratum, the strata in random order too."""
     rng = np.random.default_rng(seed)
-    patients = distinct(manifest["patient"].tolist())
-    if stratify is None:
-        return [patients[index] for index in rng.permutation(len(patients))]
     strata: dict[str, list[str]] = {}
-    for patient, value in _one_value_a_patient(manifest, stratify).items():
-        strata.setdefault(value, []).append(patient)
+    if stratify is None:
+        strata[""] = distinct(manifest["patient"].tolist())
+    else:
+        for patient, value in _one_value_a_patient(manifest, stratify).items():
+            strata.setdefault(value, []).append(patient)
     shuffled = [[members[index] for index in rng.permutation(len(members))] for members in strata.values()]
-    shuffled = [shuffled[index] for index in rng.permutation(len(shuffled))]
-    longest = max(len(members) for members in shuffled)
-    return [members[turn] for turn in range(longest) for members in shuffled if turn < len(members)]
+    return [shuffled[index] for index in rng.permutation(len(shuffled))]
 
 
 def _one_value_a_patient(manifest: pd.DataFrame, column: str) -> dict[str, str]:

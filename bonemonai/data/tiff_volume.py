@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ class TiffFileVolume(Volume):
             return block.reshape(stop - start, *self.shape[1:])
         with _Opened(self.path) as tif:
             pages = tif.series[0].pages
-            return np.stack([pages[index].asarray() for index in range(start, stop)])
+            return np.stack([_decoded(pages[index], self.path) for index in range(start, stop)])
 
 
 class TiffFolderVolume(Volume):
@@ -114,28 +116,48 @@ class TiffFolderVolume(Volume):
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         block = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         for index, file in enumerate(self._files[start:stop]):
-            try:
-                block[index] = tifffile.imread(file)
-            except Exception as error:
-                raise InputError(file, f"cannot be read: {error}") from error
+            with _Opened(file) as tif:
+                block[index] = _decoded(tif.pages[0], file)
         return block
 
 
 class _Opened:
-    """``tifffile.TiffFile`` whose complaints name the file."""
+    """``tifffile.TiffFile`` whose complaints name the file, those it only logs included.
+
+    Of a stack that is cut short tifffile logs an error and returns the pages that are left.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._complaints = _Complaints()
 
     def __enter__(self) -> Any:
+        tifffile.logger().addHandler(self._complaints)
         try:
             self._tif = tifffile.TiffFile(self._path)
         except Exception as error:
+            tifffile.logger().removeHandler(self._complaints)
             raise InputError(self._path, f"cannot be read as TIFF: {error}") from error
         return self._tif
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        tifffile.logger().removeHandler(self._complaints)
         self._tif.close()
+        if error is None and self._complaints.first is not None:
+            raise InputError(self._path, f"is damaged: {self._complaints.first}")
+
+
+class _Complaints(logging.Handler):
+    """Keeps the first error that this thread logs."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.first: str | None = None
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.first is None and record.thread == self._thread:
+            self.first = record.getMessage()
 
 
 def _only_series(tif: Any, path: Path) -> Any:
@@ -153,6 +175,14 @@ def _check_page(page: Any, path: Path) -> None:
         raise InputError(path, f"has pages of shape {page.shape}; grey-value planes are needed, not colour.")
     if page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
         raise InputError(path, f"has photometric interpretation {page.photometric.name}; MINISBLACK is needed.")
+
+
+def _decoded(page: Any, path: Path) -> NDArray[Any]:
+    try:
+        plane: NDArray[Any] = page.asarray()
+    except Exception as error:
+        raise InputError(path, f"cannot be decoded: {error}") from error
+    return plane
 
 
 def _check_extent(page: Any, path: Path) -> None:

@@ -47,7 +47,7 @@ class VolumeReader(ImageReader):
         if first.affine_ras is None:
             raise InputError(first.path, "does not state its voxel size; give VolumeReader voxel_size_um.")
         for volume in img[1:]:
-            if volume.shape != first.shape or not np.allclose(volume.affine_ras or 0, first.affine_ras):
+            if volume.shape != first.shape or not np.array_equal(volume.affine_lps, first.affine_lps):  # type: ignore[arg-type]
                 raise InputError(volume.path, f"differs from {first.path} in shape or affine; channels must not.")
         meta: dict[str, Any] = {
             MetaKeys.AFFINE: first.affine_ras,

@@ -1,0 +1,35 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bonemonai.phantoms import write_srmct_study
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """Real scans, which are not part of the repository."""
+    folder = os.environ.get("BONEMONAI_SAMPLE_DATA")
+    if not folder:
+        pytest.skip("BONEMONAI_SAMPLE_DATA is not set: no real scans to test with")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def lhdl(sample_data: Path) -> Path:
+    """Trabecular bone, 200 TIFF planes without a voxel size."""
+    return sample_data / "microct-lhdl-trabecular-tiff" / "tiff"
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom study small enough to train on in seconds: four patients, 2 train, 1 val, 1 test."""
+    folder = tmp_path_factory.mktemp("study")
+    write_srmct_study(folder, shape=(6, 120, 115), patients_per_class=2, seed=3)
+    return folder

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bonemonai.data import describe_training_data, read_data_card, read_manifest
+from bonemonai.errors import InputError
+
+
+def test_phantom_says_it_is_synthetic_and_names_no_patient(study: Path) -> None:
+    manifest = study / "manifest.csv"
+    said = describe_training_data(manifest, read_manifest(manifest))
+    assert said["kind"] == read_data_card(manifest)["kind"] == "synthetic"
+    assert said["patients"] == {"train": 2, "val": 1, "test": 1}
+    assert "H01" not in str(said)
+
+
+def test_missing_card_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient,image,split\nP1,a,train\n")
+    assert read_data_card(manifest) == {}
+    assert "no data card" in describe_training_data(manifest, read_manifest(manifest))["data"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_broken_card_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(InputError, match=r"m\.json"):
+        read_data_card(tmp_path / "m.csv")

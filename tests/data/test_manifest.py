@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bonemonai.data import manifest_items, read_manifest, write_manifest
+from bonemonai.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "manifest.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_ids_are_text_and_paths_absolute(folder: Path) -> None:
+    table = read_manifest(manifest(folder, "patient,image,sample,NA\n007,a,1e3,NA\n7,b,,nan\n"))
+    assert table["patient"].tolist() == ["007", "7"]
+    assert table["sample"].tolist() == ["1e3", ""]
+    assert table["NA"].tolist() == ["NA", "nan"]
+    assert table["image"].tolist() == [str(folder / "a"), str(folder / "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("patient,image\nP1,a\n", "utf-8-sig"),
+        ("patient;image\r\nP1;a\r\n", "utf-8"),
+        ('"patient","image"\n"P1"," a "\n\n', "utf-8"),
+    ],
+)
+def test_what_spreadsheets_write_is_read(folder: Path, text: str, encoding: str) -> None:
+    table = read_manifest(manifest(folder, text, encoding))
+    assert table.to_dict("records") == [{"patient": "P1", "image": str(folder / "a")}]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "lacks the column 'patient'"),
+        ("patient,image\n", "holds no row"),
+        ("patient,scan\nP1,a\n", "lacks the column 'image'; it has patient, scan"),
+        ("patient,image\nP1,a\n,b\n", "row 3: column 'patient' is empty"),
+        ("patient,image\nP1,nowhere\n", "row 2: 'nowhere' does not exist"),
+        ("patient,image\nP1,../a\n", "row 2: '../a' is not inside"),
+        ("patient,image\nP1,a\nP1,a\n", "row 3: doubles an earlier row"),
+        ("patient,image,split\nP1,a,training\n", "row 2: column 'split' must be one of train, val, test"),
+        ("patient,image,split\nP1,a,train\np1 ,b,test\n", "patient 'p1' stands in more than one split: test, train"),
+        ("patient,image,label\nP1,a,\n", "row 2: column 'label' is empty"),
+        ("patient,image,image\nP1,a,a\n", "doubled column"),
+        ("patient,image\nP1\n", "row 2 has 1 values for 2 columns"),
+    ],
+)
+def test_refusals_name_row_and_cause(folder: Path, text: str, cause: str) -> None:
+    with pytest.raises(InputError, match=rf"manifest.csv: .*{cause}"):
+        read_manifest(manifest(folder, text))
+
+
+def test_absolute_path_outside_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="not inside"):
+        read_manifest(manifest(folder, "patient,image\nP1,/etc\n"))
+
+
+def test_missing_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such manifest"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_several_planes_of_one_image_are_no_duplicates(folder: Path) -> None:
+    assert len(read_manifest(manifest(folder, "patient,image,plane\nP1,a,3\nP1,a,9\n"))) == 2
+
+
+def test_label_may_be_a_class(folder: Path) -> None:
+    table = read_manifest(manifest(folder, "patient,image,label\nP1,a,healthy\n"), label_is_path=False)
+    assert table["label"].tolist() == ["healthy"]
+
+
+def test_written_manifest_reads_back(folder: Path) -> None:
+    path = manifest(folder, "patient,image,site,split\n007,a,Ghent,train\n8,b,,test\n")
+    table = read_manifest(path)
+    write_manifest(table, folder / "copy.csv")
+    assert (folder / "copy.csv").read_text().splitlines()[1] == "007,a,Ghent,train"
+    assert read_manifest(folder / "copy.csv").equals(table)
+
+
+def test_items_of_a_split(folder: Path) -> None:
+    table = read_manifest(manifest(folder, "patient,image,split\nP1,a,train\nP2,b,test\n"))
+    assert [item["patient"] for item in manifest_items(table, "test")] == ["P2"]
+    assert len(manifest_items(table)) == 2
+    with pytest.raises(InputError, match="data set is empty: no row of split 'val'"):
+        manifest_items(table, "val")
+    with pytest.raises(InputError, match="no column 'split'"):
+        manifest_items(table.drop(columns="split"), "val")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bonemonai.data import open_volume
+from bonemonai.errors import InputError
+from tests.contracts import VolumeContract
+
+
+def save(path: Path, array: NDArray[np.generic], affine: NDArray[np.float64], unit: str = "mm") -> Path:
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return path
+
+
+class TestNifti(VolumeContract):
+    suffix = ".nii"
+
+    def write(self, folder: Path, array: NDArray[np.generic]) -> Path:
+        affine = np.diag([*(edge / 1000 for edge in self.voxel_size_um[::-1]), 1.0])
+        return save(folder / f"scan{self.suffix}", array.T, affine)
+
+
+class TestNiftiGz(TestNifti):
+    suffix = ".nii.gz"
+
+
+def test_affine_follows_the_axes(tmp_path: Path) -> None:
+    affine = np.array([[0.0, -2, 0, 5], [1, 0, 0.5, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    volume = open_volume(save(tmp_path / "a.nii", np.zeros((4, 5, 6), np.uint8), affine))
+    # voxel (column 1, row 2, plane 3) of the file is voxel (3, 2, 1) of the array
+    np.testing.assert_allclose(volume.affine_ras @ [3, 2, 1, 1], affine @ [1, 2, 3, 1])
+    np.testing.assert_allclose(volume.affine_lps @ [3, 2, 1, 1], [-1, -1, 1, 1] * (affine @ [1, 2, 3, 1]))
+
+
+def test_micrometres_are_honoured(tmp_path: Path) -> None:
+    volume = open_volume(save(tmp_path / "a.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1.6, 1.6, 1.6, 1]), "micron"))
+    assert volume.voxel_size_um == pytest.approx((1.6, 1.6, 1.6), rel=1e-6)
+
+
+def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nibabel.save(image, tmp_path / "scaled.nii")
+    volume = open_volume(tmp_path / "scaled.nii")
+    assert volume.dtype == np.float64
+    np.testing.assert_allclose(volume.read(), nibabel.load(tmp_path / "scaled.nii").get_fdata().T)
+
+
+def test_singular_affine_is_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    image.header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), code=1)
+    image.header["pixdim"][1:4] = 1
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, None, image.header), tmp_path / "flat.nii")
+    with pytest.raises(InputError, match="singular"):
+        open_volume(tmp_path / "flat.nii")
+
+
+def test_four_dimensions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one 3-D image"):
+        open_volume(save(tmp_path / "t.nii", np.zeros((2, 3, 4, 5), np.uint8), np.eye(4)))
+
+
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "cut.nii", np.ones((8, 8, 8), np.uint8), np.eye(4))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cut.nii: planes 0 to 7 cannot be read"):
+        open_volume(path).read()
+
+
+def test_real_mask_agrees_with_nibabel(sample_data: Path) -> None:
+    path = sample_data / "ct-verse014-lumbar" / "sub-verse014_seg-vert_msk.nii.gz"
+    expected = np.asarray(nibabel.load(path).dataobj).T
+    np.testing.assert_array_equal(open_volume(path).read(), expected)

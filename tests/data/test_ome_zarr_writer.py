@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from ome_zarr_models.v05 import Image
+
+from bonemonai.data import OmeZarrWriter, open_volume
+from bonemonai.errors import OutputError
+
+
+def write(path: Path, array: np.ndarray, kind: str = "label", **options: object) -> None:
+    with OmeZarrWriter(
+        path, shape=array.shape, dtype=array.dtype, voxel_size_um=(3.0, 2.0, 1.0), kind=kind, **options
+    ) as writer:
+        for start in range(0, len(array), 5):
+            writer.write(array[start : start + 5])
+
+
+def test_levels_follow_the_specification(tmp_path: Path) -> None:
+    """The models of the specification's authors accept it; so do the viewers that are built on them."""
+    array = np.random.default_rng(0).integers(0, 2, (18, 40, 1030), dtype=np.uint8)
+    write(tmp_path / "mask.ome.zarr", array, attributes={"seed": 1})
+    image = Image.from_zarr(zarr.open_group(tmp_path / "mask.ome.zarr", mode="r"))
+    datasets = image.attributes.ome.multiscales[0].datasets
+    scales = [dataset.coordinateTransformations[0].scale for dataset in datasets]
+    assert scales == [[3, 2, 1], [6, 4, 2], [12, 8, 4]]
+    group = zarr.open_group(tmp_path / "mask.ome.zarr", mode="r")
+    assert [group[d.path].shape for d in datasets] == [(18, 40, 1030), (9, 20, 515), (5, 10, 258)]
+    assert group.attrs["bonemonai"] == {"seed": 1}
+    np.testing.assert_array_equal(open_volume(tmp_path / "mask.ome.zarr").read(), array)
+    np.testing.assert_array_equal(group["1"][:], array[::2, ::2, ::2])
+
+
+def test_image_levels_are_means_placed_between_voxels(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((4, 6, 1024)).astype(np.float32)
+    write(tmp_path / "scan.zarr", array, kind="image")
+    group = zarr.open_group(tmp_path / "scan.zarr", mode="r")
+    expected = array.reshape(2, 2, 3, 2, 512, 2).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(group["1"][:], expected, rtol=1e-6)
+    transforms = group.attrs["ome"]["multiscales"][0]["datasets"][1]["coordinateTransformations"]
+    assert transforms[1] == {"type": "translation", "translation": [1.5, 1.0, 0.5]}
+
+
+def test_integer_means_are_rounded(tmp_path: Path) -> None:
+    write(tmp_path / "scan.zarr", np.full((2, 2, 1024), 3, np.uint8), kind="image")
+    assert zarr.open_group(tmp_path / "scan.zarr", mode="r")["1"][:].min() == 3
+
+
+def test_failure_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with OmeZarrWriter(tmp_path / "m.zarr", shape=(4, 8, 8), dtype="uint8", voxel_size_um=(1, 1, 1)) as writer:
+            writer.write(np.zeros((2, 8, 8), np.uint8))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "cause"),
+    [
+        ((3, 8, 8), "uint8", "takes 4 planes; 3 came"),
+        ((5, 8, 8), "uint8", "takes 4 planes; more came"),
+        ((4, 8, 9), "uint8", r"planes must be \(8, 8\) uint8, got \(8, 9\) uint8"),
+        ((4, 8, 8), "int16", r"got \(8, 8\) int16"),
+    ],
+)
+def test_wrong_planes_are_refused(tmp_path: Path, shape: tuple[int, ...], dtype: str, cause: str) -> None:
+    def go() -> None:
+        with OmeZarrWriter(tmp_path / "m.zarr", shape=(4, 8, 8), dtype="uint8", voxel_size_um=(1, 1, 1)) as writer:
+            writer.write(np.zeros(shape, dtype))
+
+    with pytest.raises(ValueError, match=cause):
+        go()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_earlier_result_is_kept_unless_told(tmp_path: Path) -> None:
+    ones, twos = (np.full((2, 8, 8), value, np.uint8) for value in (1, 2))
+    write(tmp_path / "m.zarr", ones)
+    with pytest.raises(OutputError, match="exists already"):
+        write(tmp_path / "m.zarr", twos)
+    assert open_volume(tmp_path / "m.zarr").read().max() == 1
+    write(tmp_path / "m.zarr", twos, overwrite=True)
+    assert open_volume(tmp_path / "m.zarr").read().max() == 2

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bonemonai.data import leave_one_patient_per_class_out, split_by_ratio, split_k_fold
+from bonemonai.data.manifest import refuse_shared_patients
+from bonemonai.errors import InputError
+
+
+def study(healthy: int, osteoporotic: int, images: int = 2) -> pd.DataFrame:
+    rows = [(f"H{i}", "healthy") for i in range(healthy)] + [(f"O{i}", "osteoporotic") for i in range(osteoporotic)]
+    return pd.DataFrame(
+        [{"patient": p, "image": f"{p}/{i}", "label": c} for p, c in rows for i in range(images)], dtype=object
+    )
+
+
+def patients(manifest: pd.DataFrame, split: str) -> list[str]:
+    return sorted(set(manifest["patient"][manifest["split"] == split]))
+
+
+def test_six_patients_at_80_10_10_are_dealt_4_1_1_with_both_classes_held_out() -> None:
+    manifest = split_by_ratio(study(3, 3), stratify="label")
+    assert [len(patients(manifest, split)) for split in ("train", "val", "test")] == [4, 1, 1]
+    assert patients(manifest, "val")[0][0] != patients(manifest, "test")[0][0]
+    assert sorted(name[0] for name in patients(manifest, "train")) == ["H", "H", "O", "O"]
+
+
+def test_large_study_keeps_the_ratio() -> None:
+    manifest = split_by_ratio(study(50, 50), {"train": 0.5, "val": 0.1, "test": 0.4})
+    assert [len(patients(manifest, split)) for split in ("train", "val", "test")] == [50, 10, 40]
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 99), st.sampled_from([None, "label"]))
+def test_no_patient_is_ever_on_two_sides(healthy: int, osteoporotic: int, seed: int, stratify: str | None) -> None:
+    table = study(healthy, osteoporotic)
+    for manifest in (
+        split_by_ratio(table, seed=seed, stratify=stratify),
+        *split_k_fold(table, 3, seed=seed, stratify=stratify),
+        *leave_one_patient_per_class_out(table),
+    ):
+        refuse_shared_patients(manifest)
+        assert len(manifest) == len(table)
+
+
+def test_seed_repeats_and_changes_the_deal() -> None:
+    table = study(10, 10)
+    deals = {seed: tuple(split_by_ratio(table, seed=seed)["split"]) for seed in (1, 2, 3)}
+    assert len(set(deals.values())) == 3
+    assert deals[1] == tuple(split_by_ratio(table, seed=1)["split"])
+
+
+def test_k_folds_test_every_patient_once() -> None:
+    table = study(4, 4)
+    folds = [patients(manifest, "test") for manifest in split_k_fold(table, 4, stratify="label")]
+    assert sorted(chain(*folds)) == sorted(set(table["patient"]))
+    assert all(sorted(name[0] for name in fold) == ["H", "O"] for fold in folds)
+
+
+def test_leave_one_patient_per_class_out_gives_every_pair() -> None:
+    pairs = [tuple(patients(manifest, "test")) for manifest in leave_one_patient_per_class_out(study(3, 3))]
+    assert len(set(pairs)) == 9
+    assert all(h[0] == "H" and o[0] == "O" for h, o in pairs)
+
+
+def test_refusals() -> None:
+    with pytest.raises(InputError, match="2 patients for 3 splits"):
+        split_by_ratio(study(1, 1))
+    with pytest.raises(InputError, match="from 2 to the number of patients, 4, got 5"):
+        list(split_k_fold(study(2, 2), 5))
+    with pytest.raises(InputError, match="'healthy' has one patient only"):
+        list(leave_one_patient_per_class_out(study(1, 2)))
+    two_classes = study(2, 2)
+    two_classes.loc[0, "label"] = "osteoporotic"
+    with pytest.raises(InputError, match="two values of 'label'"):
+        list(leave_one_patient_per_class_out(two_classes))
+    with pytest.raises(InputError, match="no column 'sex'"):
+        split_by_ratio(study(2, 2), stratify="sex")

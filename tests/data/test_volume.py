@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from bonemonai.data import open_volume
+from bonemonai.data.volume import scaling_affine_lps
+from bonemonai.errors import InputError
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((3, 4, 5), np.uint8), photometric="minisblack")
+    return path
+
+
+def test_missing_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such file"):
+        open_volume(tmp_path / "nowhere")
+
+
+def test_unknown_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes.txt: is not a format"):
+        open_volume(tmp_path / "notes.txt")
+
+
+def test_unknown_voxel_size_is_none_and_said(stack: Path) -> None:
+    volume = open_volume(stack)
+    assert volume.voxel_size_um is None
+    assert volume.affine_lps is volume.affine_ras is None
+    assert volume.warnings == ["voxel size is not stated; say --voxel-size-um."]
+
+
+def test_given_voxel_size_fills_in(stack: Path) -> None:
+    volume = open_volume(stack, voxel_size_um=19.5)
+    assert volume.voxel_size_um == (19.5, 19.5, 19.5)
+    assert volume.warnings == []
+
+
+def test_given_voxel_size_overrules_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        path,
+        np.zeros((3, 4, 5), np.uint8),
+        imagej=True,
+        resolution=(0.5, 0.5),
+        metadata={"unit": "um", "spacing": 2, "axes": "ZYX"},
+    )
+    volume = open_volume(path, voxel_size_um=(3, 2, 1))
+    assert volume.voxel_size_um == (3, 2, 1)
+    assert volume.warnings == ["voxel size (3.0, 2.0, 1.0) um as given overrules (2.0, 2.0, 2.0) um in the file."]
+
+
+@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf")])
+def test_impossible_voxel_size_is_refused(stack: Path, size: float) -> None:
+    with pytest.raises(InputError, match="must be > 0"):
+        open_volume(stack, voxel_size_um=size)
+
+
+def test_affine_of_a_stack_maps_columns_to_x_rows_to_y_planes_to_z() -> None:
+    affine = scaling_affine_lps((3000, 2000, 1000), origin_mm=(10, 20, 30))
+    np.testing.assert_allclose(affine @ [1, 1, 1, 1], [11, 22, 33, 1])
+    np.testing.assert_allclose(affine @ [1, 0, 0, 1], [10, 20, 33, 1])
