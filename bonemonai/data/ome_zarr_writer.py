@@ -152,7 +152,7 @@ class OmeZarrWriter:
                 shift = [edge * (f - 1) / 2 for edge, f in zip(self.voxel_size_um, factor, strict=True)]
                 transforms.append({"type": "translation", "translation": shift})
             datasets.append({"path": str(level), "coordinateTransformations": transforms})
-        multiscale = {
+        multiscale: dict[str, Any] = {
             "name": self.path.name.removesuffix(".zarr").removesuffix(".ome"),
             "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
             "datasets": datasets,

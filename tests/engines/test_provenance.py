@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from monai.bundle import create_workflow
+
+import bonemonai
+from bonemonai.engines import provenance
+
+
+def test_says_configs_options_versions_inputs_and_weights(tmp_path: Path) -> None:
+    config = tmp_path / "bundle" / "configs" / "inference.json"
+    config.parent.mkdir(parents=True)
+    expression = "$bonemonai.engines.provenance({'dataset_dir': @dataset_dir}, weights=@checkpoint, seed=4)"
+    content = {"imports": ["$import bonemonai"], "dataset_dir": None, "checkpoint": None, "about": expression}
+    config.write_text(json.dumps({**content, "initialize": ["$@about"], "run": []}))
+    (config.parent / "metadata.json").write_text("{}")
+    (tmp_path / "secret folder").mkdir()
+    (tmp_path / "secret folder" / "scan.nii").write_bytes(b"values")
+    torch.save({"w": torch.ones(1)}, tmp_path / "model.pt")
+    workflow = create_workflow(
+        config_file=str(config),
+        logging_file=False,
+        workflow_type=None,
+        dataset_dir=str(tmp_path / "secret folder" / "scan.nii"),
+        checkpoint=str(tmp_path / "model.pt"),
+    )
+    about = workflow.parser.get_parsed_content("about")
+    assert about["bonemonai"] == bonemonai.__version__
+    assert about["packages"]["torch"] == torch.__version__
+    assert list(about["configs"]) == ["inference.json"]
+    assert about["options"] == {"dataset_dir": "scan.nii", "checkpoint": "model.pt"}
+    assert about["inputs"]["dataset_dir"]["bytes"] == 6
+    assert len(about["weights"]["sha256"]) == 64
+    assert about["seed"] == 4
+    text = json.dumps(about)
+    assert "secret" not in text
+    assert str(tmp_path) not in text
+
+
+def test_outside_a_workflow_configs_are_unknown(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    about = provenance({"dataset_dir": tmp_path / "a"})
+    assert (about["configs"], about["options"], about["weights"]) == ({}, {}, None)

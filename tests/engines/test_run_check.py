@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import create_workflow
+
+from bonemonai.engines import check_overrides
+from bonemonai.engines import run_check as module
+from bonemonai.errors import InputError, OutputError, find_bonemonai_error
+
+CONFIG = {
+    "imports": ["$import bonemonai"],
+    "dataset_dir": None,
+    "max_epochs": 3,
+    "network_def": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
+    "train": {"dataset": {"size": 1}, "handlers": [{"tag": "a"}]},
+    "initialize": ["$bonemonai.engines.check_run(inputs={'dataset_dir': @dataset_dir})"],
+    "run": [],
+}
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["dataset_dir", "max_epochs", "network_def#out_features", "network_def#bias", "train#dataset#size",
+     "train::dataset", "train#handlers#0#tag"],
+)  # fmt: skip
+def test_ids_of_the_config_pass(option: str) -> None:
+    check_overrides([option], CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("datset_dir", r"did you mean --dataset_dir\?"),
+        ("max_epoch", r"did you mean --max_epochs\?"),
+        ("network", r"did you mean --network_def\?"),
+        ("config_fil", r"did you mean --config_file\?"),
+        ("train#datset", "'train' has no such entry"),
+        ("train#dataset#sizes", "'train' has no such entry"),
+        ("train#handlers#7", "'train' has no such entry"),
+        ("zzz", "the config knows dataset_dir, imports"),
+    ],
+)
+def test_unknown_ids_are_refused_with_the_nearest(option: str, hint: str) -> None:
+    with pytest.raises(InputError, match=rf"--{option}: is no option of this config; {hint}"):
+        check_overrides([option], CONFIG)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    folder = tmp_path / "bundle" / "configs"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text(json.dumps(CONFIG))
+    (folder / "overlay.json").write_text(json.dumps({"extra": 1}))
+    (folder / "metadata.json").write_text("{}")
+
+    def start(**options: Any) -> Any:
+        files = [str(folder / name) for name in ("train.json", "overlay.json")]
+        return create_workflow(config_file=files, logging_file=False, workflow_type=None, **options)
+
+    return start
+
+
+def refusal(run: Any, **options: Any) -> str:
+    with pytest.raises(RuntimeError) as raised:
+        run(**options)
+    return str(find_bonemonai_error(raised.value))
+
+
+def test_workflow_with_all_it_needs_starts(run: Any, tmp_path: Path) -> None:
+    assert run(dataset_dir=str(tmp_path), extra=2, **{"network_def#bias": False})
+
+
+def test_missing_inputs_are_refused(run: Any, tmp_path: Path) -> None:
+    assert refusal(run) == "--dataset_dir: is not given: say --dataset_dir PATH."
+    missing = tmp_path / "nowhere"
+    assert refusal(run, dataset_dir=str(missing)) == f"{missing}: no such file or folder (--dataset_dir)."
+
+
+def test_mistyped_option_is_refused_before_the_missing_input(run: Any, tmp_path: Path) -> None:
+    assert "did you mean --dataset_dir?" in refusal(run, datset_dir=str(tmp_path))
+
+
+def test_a_process_that_is_not_monais_keeps_its_excepthook(run: Any, tmp_path: Path) -> None:
+    before = sys.excepthook
+    run(dataset_dir=str(tmp_path))
+    assert sys.excepthook is before
+
+
+def test_excepthook_prints_one_line_and_sets_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    wrapped = RuntimeError("Failed to evaluate")
+    wrapped.__cause__ = OutputError("out.zarr", "exists\nalready.")
+    with pytest.raises(SystemExit) as stop:
+        module._one_line_excepthook(RuntimeError, wrapped, None)
+    assert stop.value.code == 4
+    assert capsys.readouterr().err == "bonemonai: error: out.zarr: exists already.\n"
+
+
+def test_excepthook_leaves_other_errors_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    module._one_line_excepthook(ValueError, ValueError("a bug"), None)
+    assert "ValueError: a bug" in capsys.readouterr().err

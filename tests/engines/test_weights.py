@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from bonemonai.engines import SaveBestWeights, load_weights, weights_card
+from bonemonai.errors import InputError
+from bonemonai.networks import LacunaUNet
+
+
+def network(value: float = 0.0, width: int = 2) -> LacunaUNet:
+    result = LacunaUNet(width=width)
+    for parameter in result.parameters():
+        torch.nn.init.constant_(parameter, value)
+    return result
+
+
+def test_keeps_the_best_epoch_and_says_what_it_is(tmp_path: Path) -> None:
+    path, model = tmp_path / "models" / "model.pt", network()
+    handler = SaveBestWeights(model, path, {"data": "phantom"})
+    engine = Engine(lambda engine, batch: None)
+    engine.state.key_metric_name = "dsc"
+    handler.attach(engine)
+    for epoch, score in enumerate((0.2, 0.7, 0.5, float("nan")), start=1):
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, score)
+        engine.state.metrics = {"dsc": score}
+        engine.state.epoch = epoch
+        handler(engine)
+    loaded = load_weights(network(), path)
+    assert all((p == pytest.approx(0.7)) for p in loaded.head.weight.flatten().tolist())
+    card = weights_card(path)
+    assert (card["epoch"], card["dsc"], card["trained_on"]) == (2, 0.7, {"data": "phantom"})
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_card_of_another_file_is_not_believed(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text(json.dumps({"sha256": "0" * 64, "trained_on": {"data": "patients"}}))
+    assert weights_card(tmp_path / "model.pt")["trained_on"] is None
+
+
+def test_refusals(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with pytest.raises(InputError, match="no such weights"):
+        load_weights(network(), path)
+    path.write_bytes(b"not weights")
+    with pytest.raises(InputError, match=r"model\.pt: is no file of weights"):
+        load_weights(network(), path)
+    torch.save([1, 2], path)
+    with pytest.raises(InputError, match="holds no state_dict"):
+        load_weights(network(), path)
+    torch.save(network(width=3).state_dict(), path)
+    with pytest.raises(InputError, match=r"does not fit the network: .*size mismatch"):
+        load_weights(network(), path)
+    state = network().state_dict()
+    torch.save({key: value for key, value in state.items() if key != "head.bias"}, path)
+    with pytest.raises(InputError, match="Missing key"):
+        load_weights(network(), path)
+    torch.save(network(float("nan")).state_dict(), path)
+    with pytest.raises(InputError, match="NaN or infinite weights in encoder1"):
+        load_weights(network(), path)
+
+
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("code in a file of weights was run",))
+
+
+def test_code_in_weights_is_not_run(tmp_path: Path) -> None:
+    torch.save({"weight": Trap()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="is no file of weights"):
+        load_weights(network(), tmp_path / "model.pt")

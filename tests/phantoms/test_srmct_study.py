@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bonemonai.data import open_volume, read_data_card, read_manifest
+
+
+def test_study_is_real_files_with_a_split_by_patient(study: Path) -> None:
+    manifest = read_manifest(study / "manifest.csv")
+    assert sorted(manifest["split"]) == ["test", "train", "train", "val"]
+    assert sorted(manifest["diagnosis"]) == ["healthy", "healthy", "osteoporotic", "osteoporotic"]
+    assert set(manifest["grey_range"]) == {"positive", "negative"}
+    for row in manifest.to_dict("records"):
+        volumes = [open_volume(row[key]) for key in ("image", "label", "mask")]
+        assert [str(v.dtype) for v in volumes] == ["float32", "uint8", "uint8"]
+        assert all(v.shape == (6, 120, 115) for v in volumes)
+        assert all(v.voxel_size_um == (1.6, 1.6, 1.6) for v in volumes)
+        sign = -1 if row["grey_range"] == "negative" else 1
+        assert (volumes[0].read() * sign).min() >= 0
+    card = read_data_card(study / "manifest.csv")
+    assert (card["kind"], card["seed"], card["licence"]) == ("synthetic", 3, "Apache-2.0")
+
+
+PEAK = """
+import resource, sys
+from bonemonai.phantoms import SRMicroCTPhantom
+for _, block in SRMicroCTPhantom((int(sys.argv[1]), 160, 160), seed=0).blocks(4):
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_depth() -> None:
+    def peak(planes: int) -> int:
+        run = subprocess.run([sys.executable, "-c", PEAK, str(planes)], capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert peak(64) < 1.05 * peak(16)
