@@ -21,6 +21,9 @@ def find_bundle_root() -> str:
     MONAI's export and verify commands hold their config files there as well. ``--bundle_root PATH`` replaces the
     expression in the config and so needs no support here.
 
+    Name the id in ``initialize``, so that it is resolved while the workflow stands on the stack; whoever asks the
+    workflow's parser for it later is given the resolved value.
+
     Raises:
         InputError: if no workflow is running.
     """

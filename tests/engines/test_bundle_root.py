@@ -9,7 +9,12 @@ from monai.bundle import create_workflow
 from bonemonai.engines import find_bundle_root
 from bonemonai.errors import InputError
 
-CONFIG = {"imports": ["$import bonemonai"], "bundle_root": "$bonemonai.engines.find_bundle_root()", "run": []}
+CONFIG = {
+    "imports": ["$import bonemonai"],
+    "bundle_root": "$bonemonai.engines.find_bundle_root()",
+    "initialize": ["$@bundle_root"],
+    "run": [],
+}
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""Every bundle: metadata, layout, and MONAI's own checks of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from monai.bundle import create_workflow, verify_net_in_out
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import bonemonai
+from bonemonai.networks import LacunaUNet
+from tests.conftest import ROOT
+
+BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
+REQUIRED = (
+    "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
+    "task", "description", "authors", "copyright", "network_data_format", "intended_use", "references",
+)  # fmt: skip
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def metadata(bundle: Path) -> dict[str, Any]:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
+
+
+def test_required_keys(metadata: dict[str, Any]) -> None:
+    assert [key for key in REQUIRED if key not in metadata] == []
+    assert metadata["version"] in metadata["changelog"]
+    assert "not a medical device" in metadata["intended_use"].lower()
+
+
+def test_valid_against_monais_schema(metadata: dict[str, Any]) -> None:
+    schema = os.environ.get("BONEMONAI_METADATA_SCHEMA")
+    if not schema:
+        pytest.skip("BONEMONAI_METADATA_SCHEMA is not set: MONAI's schema file is not part of the repository")
+    jsonschema.validate(metadata, json.loads(Path(schema).read_text()))
+
+
+def test_named_versions_satisfy_the_packages_own_needs(metadata: dict[str, Any]) -> None:
+    needs = {requirement.name.lower(): requirement.specifier for requirement in map(Requirement, requires("bonemonai"))}
+    named = {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+        **metadata["required_packages_version"],
+    }
+    assert named.pop("bonemonai") == bonemonai.__version__
+    for name, version in named.items():
+        assert Version(version) in needs[name], name
+
+
+def test_files_a_bundle_has(bundle: Path) -> None:
+    for name in ("LICENSE", "configs/metadata.json", "configs/logging.conf", "docs/README.md", "docs/data_license.txt"):
+        assert (bundle / name).is_file(), name
+    assert list(bundle.rglob("*.py")) == []
+    readme = (bundle / "docs" / "README.md").read_text()
+    for word in ("not a medical device", "Deviations", "Citation", "Performance"):
+        assert word in readme
+
+
+def test_network_takes_and_gives_what_metadata_says(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "inference.json"),
+        device="cpu",
+        p=2,
+        n=4,
+        any=56,
+        width=2,
+    )
+
+
+@pytest.mark.parametrize(("config", "kind"), [("train_segmentation", "train"), ("inference", "inference")])
+def test_properties_monai_requires(bundle: Path, config: str, kind: str, study: Path, tmp_path: Path) -> None:
+    torch.save(LacunaUNet(width=2).state_dict(), tmp_path / "model.pt")
+    scan = next(study.glob("*/image"))
+    options = {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(scan if kind == "inference" else study)}
+    options |= {"output_dir": str(tmp_path)} if kind == "inference" else {}
+    file = str(bundle / "configs" / f"{config}.json")
+    workflow = create_workflow(
+        config_file=file, logging_file=False, workflow_type=kind, initialize=["$@bundle_root"], **options
+    )
+    assert workflow.check_properties() == []
+    assert workflow.bundle_root == str(bundle)
