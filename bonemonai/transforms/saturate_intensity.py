@@ -37,8 +37,8 @@ class SaturateIntensity(Transform):
         Poles et al., II.B, "saturating the bottom and top 1%".
 
     Example:
-        >>> SaturateIntensity(0, 100)(torch.tensor([[0.0, 5.0, 10.0]]))
-        tensor([[0.0000, 0.5000, 1.0000]])
+        >>> SaturateIntensity(0, 100)(torch.tensor([[0.0, 5.0, 10.0]])).tolist()
+        [[0.0, 0.5, 1.0]]
     """
 
     def __init__(self, lower: float = 1.0, upper: float = 99.0) -> None:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import bonemonai
+from bonemonai.__main__ import main
+from bonemonai.data import open_volume
+
+HEAVY = ("torch", "monai", "pandas", "ignite", "scipy", "skimage", "matplotlib", "zarr", "numpy")
+
+
+def call(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom bonemonai.__main__ import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in run.stdout
+
+
+def test_inspecting_a_tiff_stack_does_not_import_torch(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 5, 6), np.uint8), photometric="minisblack")
+    code = (
+        "import sys\nfrom bonemonai.__main__ import main\n"
+        f"try:\n    main(['inspect', {str(tmp_path / 'a.tif')!r}])\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
+        "print('heavy:', [name for name in ('torch', 'monai', 'pandas') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in run.stdout
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert bonemonai.__version__ in capsys.readouterr().out
+
+
+def test_inspect_lhdl(lhdl: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("inspect", lhdl, "--voxel-size-um", "19.5") == 0
+    out = capsys.readouterr().out
+    for text in ("200 x 200 x 200", "uint8", "19.5 x 19.5 x 19.5 um", "0 to 255"):
+        assert text in out
+
+
+def test_inspect_dumps(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.uint16).reshape(2, 5, 6)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    assert call("inspect", tmp_path / "a.tif", "--voxel-size-um", "1.6", "--dump", tmp_path / "out") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), array)
+    assert json.loads((tmp_path / "out.json").read_text())["spacing_mm"] == [0.0016] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["inspect", "nowhere"], "bonemonai: error: nowhere: no such file or folder."),
+        (["inspekt"], "bonemonai: error: bonemonai: No such command 'inspekt'. Did you mean 'inspect'?"),
+        (["inspect"], "bonemonai: error: bonemonai inspect: Missing argument 'PATH'."),
+        (["phantom", "out", "--size", "10"], "bonemonai: error: bonemonai phantom: Invalid value for '--size'"),
+        (["report", "out", "--manifest", "m.csv", "--patient", "P"], "bonemonai: error: m.csv: no such manifest."),
+    ],
+)
+def test_refusals_are_one_line_and_exit_2(
+    arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(line)
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_that_cannot_be_written_exits_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 5, 6), np.uint8), photometric="minisblack")
+    assert call("inspect", tmp_path / "a.tif", "--dump", tmp_path / "file" / "out") == 4
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_phantom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("phantom", tmp_path / "study", "--planes", "2", "--size", "60", "--patients", "2", "--seed", "5") == 0
+    assert str(tmp_path / "study" / "manifest.csv") in capsys.readouterr().out
+    assert open_volume(tmp_path / "study" / "O02" / "image").shape == (2, 60, 60)
