@@ -16,9 +16,9 @@ class StreamingHistogram:
     """Counts values block by block in one pass, in bounded memory.
 
     The first block sets the range; a value outside doubles the range, as often as needed, by merging
-    neighbouring bins, so that between ``bins / 2`` and ``bins`` bins span the data. Percentiles are then exact
-    to one bin: with 65,536 bins, better than 1/32,768 of the range. Use numpy.percentile where the data fit
-    into memory and every digit matters.
+    neighbouring bins. At least a quarter of the bins then span the data (a doubling may go to either side), and
+    percentiles are exact to one bin: with 65,536 bins, better than 1/16,384 of the range. Use numpy.percentile
+    where the data fit into memory and every digit matters.
 
     Args:
         bins: number of bins, an even number.

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import ZstdCodec
 
-from bonemonai.data.atomic import atomic_path
+from bonemonai.data.stack_writer import StackWriter
 
 _SLAB, _TILE = 16, 512  # planes and pixels of a chunk
 
 
-class OmeZarrWriter:
+class OmeZarrWriter(StackWriter):
     """Write a volume as multiscale OME-Zarr 0.5, which napari, Fiji and ITK open.
 
-    Planes may come one by one or in blocks, in order; memory holds one slab of 16. The folder takes its name
-    when all planes are there; before that it is ``.<name>.partial``.
+    Planes may come one by one or in blocks, in order; memory holds one slab of 16.
 
     Args:
         path: the folder to make, ending in ``.ome.zarr`` or ``.zarr``.
@@ -30,10 +29,6 @@ class OmeZarrWriter:
         kind: "label" makes smaller levels by taking every second voxel, "image" by averaging 2 x 2 x 2.
         overwrite: replace what is there.
         attributes: put beside the OME metadata under ``bonemonai``, for instance provenance; JSON values.
-
-    Raises:
-        OutputError: if the place is taken or cannot be written.
-        ValueError: if planes are missing on leaving, too many come, or their shape or type is another one.
 
     Example:
         >>> import tempfile
@@ -55,54 +50,20 @@ class OmeZarrWriter:
         overwrite: bool = False,
         attributes: dict[str, Any] | None = None,
     ) -> None:
-        self.path, self.shape, self.dtype = Path(path), shape, np.dtype(dtype)
-        self.voxel_size_um = [float(edge) for edge in voxel_size_um]
+        super().__init__(path, shape=shape, dtype=dtype, voxel_size_um=voxel_size_um, overwrite=overwrite)
         self.kind, self.attributes = kind, attributes or {}
-        self._atomic = atomic_path(self.path, overwrite=overwrite)
 
-    def __enter__(self) -> Self:
-        self._partial = self._atomic.__enter__()
+    def _begin(self) -> None:
         self._array = self._create("0", self.shape)
-        self._buffer = np.empty((min(_SLAB, self.shape[0]), *self.shape[1:]), dtype=self.dtype)
-        self._written = self._buffered = 0
-        return self
+        self._slab = np.empty((min(_SLAB, self.shape[0]), *self.shape[1:]), dtype=self.dtype)
 
-    def write(self, block: NDArray[Any]) -> None:
-        """Append planes.
+    def _append(self, plane: NDArray[Any], index: int) -> None:
+        position = index % _SLAB
+        self._slab[position] = plane
+        if position + 1 == _SLAB or index + 1 == self.shape[0]:
+            self._array[index - position : index + 1] = self._slab[: position + 1]
 
-        Args:
-            block: (planes, rows, columns) or one plane (rows, columns).
-        """
-        block = block.reshape(-1, *block.shape[-2:])
-        if block.shape[1:] != self.shape[1:] or block.dtype != self.dtype:
-            raise ValueError(f"planes must be {self.shape[1:]} {self.dtype}, got {block.shape[1:]} {block.dtype}.")
-        if self._written + self._buffered + len(block) > self.shape[0]:
-            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; more came.")
-        for plane in block:
-            self._buffer[self._buffered] = plane
-            self._buffered += 1
-            if self._buffered == len(self._buffer) or self._written + self._buffered == self.shape[0]:
-                self._flush()
-
-    def _flush(self) -> None:
-        self._array[self._written : self._written + self._buffered] = self._buffer[: self._buffered]
-        self._written += self._buffered
-        self._buffered = 0
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if error is None:
-                self._finish()
-        except BaseException as failure:
-            # atomic_path must see the failure, or it would publish what is there
-            self._atomic.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._atomic.__exit__(kind, error, trace)
-
-    def _finish(self) -> None:
-        came = self._written + self._buffered
-        if came != self.shape[0]:
-            raise ValueError(f"{self.path.name} takes {self.shape[0]} planes; {came} came.")
+    def _complete(self) -> None:
         self._write_metadata(self._write_smaller_levels())
 
     def _create(self, level: str, shape: tuple[int, ...]) -> zarr.Array[Any]:

@@ -14,6 +14,7 @@ from monai.utils import convert_to_numpy
 
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.ome_zarr_writer import OmeZarrWriter
+from bonemonai.data.stack_writer import StackWriter
 from bonemonai.data.tiff_stack_writer import TiffStackWriter
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError, OutputError
@@ -49,7 +50,7 @@ class VolumeWriter:
     ) -> None:
         if volume.voxel_size_um is None:
             raise InputError(volume.path, "does not state its voxel size; say --voxel_size_um.")
-        self.writers: dict[str, OmeZarrWriter | TiffStackWriter] = {}
+        self.writers: dict[str, StackWriter] = {}
         for key, name in outputs.items():
             common: dict[str, Any] = {
                 "shape": volume.shape,

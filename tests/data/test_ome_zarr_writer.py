@@ -3,12 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import zarr
 from ome_zarr_models.v05 import Image
 
 from bonemonai.data import OmeZarrWriter, open_volume
-from bonemonai.errors import OutputError
 
 
 def write(path: Path, array: np.ndarray, kind: str = "label", **options: object) -> None:
@@ -47,43 +45,3 @@ def test_image_levels_are_means_placed_between_voxels(tmp_path: Path) -> None:
 def test_integer_means_are_rounded(tmp_path: Path) -> None:
     write(tmp_path / "scan.zarr", np.full((2, 2, 1024), 3, np.uint8), kind="image")
     assert zarr.open_group(tmp_path / "scan.zarr", mode="r")["1"][:].min() == 3
-
-
-def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> None:
-        with OmeZarrWriter(tmp_path / "m.zarr", shape=(4, 8, 8), dtype="uint8", voxel_size_um=(1, 1, 1)) as writer:
-            writer.write(np.zeros((2, 8, 8), np.uint8))
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "cause"),
-    [
-        ((3, 8, 8), "uint8", "takes 4 planes; 3 came"),
-        ((5, 8, 8), "uint8", "takes 4 planes; more came"),
-        ((4, 8, 9), "uint8", r"planes must be \(8, 8\) uint8, got \(8, 9\) uint8"),
-        ((4, 8, 8), "int16", r"got \(8, 8\) int16"),
-    ],
-)
-def test_wrong_planes_are_refused(tmp_path: Path, shape: tuple[int, ...], dtype: str, cause: str) -> None:
-    def go() -> None:
-        with OmeZarrWriter(tmp_path / "m.zarr", shape=(4, 8, 8), dtype="uint8", voxel_size_um=(1, 1, 1)) as writer:
-            writer.write(np.zeros(shape, dtype))
-
-    with pytest.raises(ValueError, match=cause):
-        go()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_earlier_result_is_kept_unless_told(tmp_path: Path) -> None:
-    ones, twos = (np.full((2, 8, 8), value, np.uint8) for value in (1, 2))
-    write(tmp_path / "m.zarr", ones)
-    with pytest.raises(OutputError, match="exists already"):
-        write(tmp_path / "m.zarr", twos)
-    assert open_volume(tmp_path / "m.zarr").read().max() == 1
-    write(tmp_path / "m.zarr", twos, overwrite=True)
-    assert open_volume(tmp_path / "m.zarr").read().max() == 2
