@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     write_srmct_study(folder, shape=(6, 120, 115), patients_per_class=2, seed=3)
     return folder
+
+
+def peak_resident_mb(code: str, *arguments: str) -> float:
+    """Run Python code in a process of its own and return its peak resident memory.
+
+    From the kernel's record of the process; getrusage's maximum would include the parent's, which it is forked from.
+    """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc: peak memory is not measured")
+    tail = "\nprint('peak', next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1])"
+    run = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True, check=True)
+    return int(run.stdout.split("peak ")[1]) / 1024

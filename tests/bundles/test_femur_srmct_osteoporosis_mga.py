@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.bundle import create_workflow
 from skimage.filters import threshold_otsu
@@ -16,7 +17,8 @@ from skimage.filters import threshold_otsu
 from bonemonai.data import manifest_items, open_volume, read_manifest
 from bonemonai.errors import find_bonemonai_error
 from bonemonai.networks import LacunaUNet
-from tests.conftest import ROOT
+from bonemonai.phantoms import SRMicroCTPhantom
+from tests.conftest import ROOT, peak_resident_mb
 
 BUNDLE = ROOT / "bundles" / "femur_srmct_osteoporosis_mga"
 CONFIGS = BUNDLE / "configs"
@@ -217,6 +219,31 @@ def test_real_command_line_refuses_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert lines == ["bonemonai: error: --datset_dir: is no option of this config; did you mean --dataset_dir?"]
     assert "Traceback" not in done.stderr
+
+
+INFER = """
+import sys
+from monai.bundle import create_workflow
+config, scan, checkpoint, out = sys.argv[1:]
+run = create_workflow(config_file=config, logging_file=False, dataset_dir=scan, checkpoint=checkpoint, output_dir=out,
+                      roi_size=[-1, -1])
+run.run()
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_depth(checkpoint: Path, tmp_path: Path) -> None:
+    """Eight times the planes, 25 against 200 MB of scan; a process each, for its peak resident memory."""
+
+    def peak(planes: int) -> int:
+        scan = tmp_path / f"{planes}.tif"
+        block = SRMicroCTPhantom((4, 128, 128), seed=1).block(0, 4).image
+        tifffile.imwrite(scan, np.tile(block, (planes // 4, 1, 1)), resolution=(6250, 6250), resolutionunit=3)
+        arguments = [str(CONFIGS / "inference.json"), str(scan), str(checkpoint), str(tmp_path / f"out{planes}")]
+        return peak_resident_mb(INFER, *arguments)
+
+    shallow, deep = peak(400), peak(3200)
+    assert deep < 1.05 * shallow, f"{shallow} MB at 400 planes, {deep} MB at 3200"
 
 
 @pytest.mark.gpu

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from bonemonai.data import open_volume, read_data_card, read_manifest
+from tests.conftest import peak_resident_mb
 
 
 def test_study_is_real_files_with_a_split_by_patient(study: Path) -> None:
@@ -23,18 +22,13 @@ def test_study_is_real_files_with_a_split_by_patient(study: Path) -> None:
     assert (card["kind"], card["seed"], card["licence"]) == ("synthetic", 3, "Apache-2.0")
 
 
-PEAK = """
-import resource, sys
+MAKE = """
+import sys
 from bonemonai.phantoms import SRMicroCTPhantom
 for _, block in SRMicroCTPhantom((int(sys.argv[1]), 160, 160), seed=0).blocks(4):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def test_memory_does_not_grow_with_depth() -> None:
-    def peak(planes: int) -> int:
-        run = subprocess.run([sys.executable, "-c", PEAK, str(planes)], capture_output=True, text=True, check=True)
-        return int(run.stdout)
-
-    assert peak(64) < 1.05 * peak(16)
+    assert peak_resident_mb(MAKE, "64") < 1.05 * peak_resident_mb(MAKE, "16")
