@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(130)
     except BonemonaiError as error:
         _refuse(error)
-    except PermissionError as error:
-        _refuse(OutputError(error.filename or "bonemonai", f"permission denied: {error.strerror}."))
+    except OSError as error:
+        _refuse(OutputError(error.filename or "bonemonai", f"cannot be used: {error.strerror}."))
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

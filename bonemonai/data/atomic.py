@@ -45,6 +45,8 @@ def atomic_path(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     try:
         yield partial
         _sync(partial)
+        if path.is_dir() and not partial.is_dir():
+            raise OutputError(path, "is a folder; a file is to be written there.")
         replaced = path.with_name(f".{path.name}.replaced")
         if path.is_dir():
             _remove(replaced)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.volume import Volume
+from bonemonai.errors import OutputError
 
 _SAMPLED_BYTES = 256_000_000
 
@@ -59,6 +60,8 @@ def dump_volume(volume: Volume, out: str | Path) -> tuple[Path, Path]:
         OutputError: if the files cannot be written.
     """
     base = Path(out)
+    if not base.name or base.name == "..":
+        raise OutputError(out, "is no name for a file.")
     array_path, facts_path = (base.with_name(base.name + suffix) for suffix in (".npy", ".json"))
     size = volume.voxel_size_um
     facts = {
@@ -68,12 +71,12 @@ def dump_volume(volume: Volume, out: str | Path) -> tuple[Path, Path]:
         "dtype": str(volume.dtype),
         "warnings": volume.warnings,
     }
-    with atomic_path(array_path) as partial:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=volume.dtype, shape=volume.shape)
-        for start, block in volume.blocks(_planes_a_block(volume)):
-            array[start : start + len(block)] = block
-        array.flush()
-        del array  # the file must be closed before it is renamed on Windows
+    description = {"descr": np.lib.format.dtype_to_descr(volume.dtype), "fortran_order": False, "shape": volume.shape}
+    # written, not mapped: a full disk kills a process that writes to a map
+    with atomic_path(array_path) as partial, open(partial, "wb") as stream:
+        np.lib.format.write_array_header_2_0(stream, description)
+        for _, block in volume.blocks(_planes_a_block(volume)):
+            stream.write(block.data)
     with atomic_path(facts_path) as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return array_path, facts_path

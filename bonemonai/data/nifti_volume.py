@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 from numpy.typing import NDArray
 
 from bonemonai.data.volume import Volume
@@ -32,17 +35,21 @@ class NiftiVolume(Volume):
     format = "NIfTI"
 
     def __init__(self, path: Path) -> None:
-        image: Any = nibabel.load(path)
+        image = _loaded(path)
         columns, rows, planes = (*image.shape[:3], 1, 1, 1)[:3]
         if len(image.shape) < 3 or any(n != 1 for n in image.shape[3:]):
             raise InputError(path, f"has shape {image.shape}; one 3-D image is needed.")
         affine_ras = np.asarray(image.affine, dtype=np.float64)
-        if not np.isfinite(affine_ras).all() or abs(np.linalg.det(affine_ras[:3, :3])) < 1e-15:
+        edges = np.linalg.norm(affine_ras[:3, :3], axis=0)
+        if not np.isfinite(affine_ras).all() or not abs(np.linalg.det(affine_ras[:3, :3])) > 1e-6 * edges.prod():
             raise InputError(path, "has a singular or non-finite affine.")
+        _check_length(image, path)
         unit, _ = image.header.get_xyzt_units()
         warnings = []
         if unit not in _MM_PER_UNIT:
             warnings.append("unit of length is not stated; taken as mm, the format's custom.")
+        if not image.header["qform_code"] and not image.header["sform_code"]:
+            warnings.append("orientation is not stated; directions are the format's fallback, and mean nothing.")
         affine_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_ras
         affine_lps[:3] *= _MM_PER_UNIT.get(unit, 1.0)
         self._cached: NDArray[Any] | None = None
@@ -57,7 +64,7 @@ class NiftiVolume(Volume):
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         if self._cached is not None:
             return self._cached[start:stop]
-        image: Any = nibabel.load(self.path)
+        image = _loaded(self.path)
         proxy = image.dataobj
         squeeze = (0,) * (len(proxy.shape) - 3)
         if not self.path.name.endswith(".gz"):
@@ -67,6 +74,31 @@ class NiftiVolume(Volume):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
+
+
+def _loaded(path: Path) -> Any:
+    # what nibabel logs about a header would stand beside our one line
+    with LoggingOutputSuppressor():
+        return nibabel.load(path)
+
+
+def _check_length(image: Any, path: Path) -> None:
+    """Refuse a file whose content is shorter or longer than its header says; check a compressed one's checksum."""
+    offset, least = image.dataobj.offset, image.header.sizeof_hdr + 4
+    if offset < least:
+        raise InputError(path, f"says its data start at byte {offset}, within the header of {least}.")
+    needed = offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    if path.name.lower().endswith(".gz"):
+        length = 0
+        with gzip.open(path) as stream:
+            while length <= needed and (block := stream.read(1 << 20)):
+                length += len(block)
+    else:
+        length = path.stat().st_size
+    if length != needed:
+        raise InputError(
+            path, f"holds {'more' if length > needed else 'fewer'} bytes than the {needed} its header says."
+        )
 
 
 def _scaled_dtype(image: Any) -> np.dtype[Any]:

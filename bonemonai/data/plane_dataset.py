@@ -81,8 +81,7 @@ def _open(row: Mapping[Hashable, Any], key: str) -> Volume:
     value = row[key]
     if isinstance(value, Volume):
         return value
-    size = row.get("voxel_size_um") or None
-    return open_volume(value, voxel_size_um=None if size is None else float(size))
+    return open_volume(value, voxel_size_um=row.get("voxel_size_um") or None)
 
 
 def _planes(row: Mapping[Hashable, Any], volume: Volume, step: int) -> Sequence[int]:

@@ -44,14 +44,17 @@ class TiffFileVolume(Volume):
             page = series.keyframe
             _check_page(page, path)
             planes = int(np.prod(series.shape[:-2], dtype=np.int64))
+            _check_calibration(tif, path)
             # ImageJ writes stacks above 4 GB, and tifffile contiguous ones, behind a single page header
             self._data_offset = series.dataoffset
             self._byteorder = tif.byteorder
             if self._data_offset is not None:
                 _check_length(path, self._data_offset + series.nbytes)
             else:
+                if len(tif.pages) != planes:
+                    raise InputError(path, f"holds {len(tif.pages)} pages, but its metadata say {planes}.")
                 for each in series.pages:
-                    _check_extent(each, path)
+                    _check_alike(each.aspage(), page, path)
             size, warnings = _voxel_size_um(tif)
             if tif.is_ome:
                 self.format = "OME-TIFF"
@@ -98,7 +101,7 @@ class TiffFolderVolume(Volume):
 
     def __init__(self, path: Path) -> None:
         entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-        self._files = [entry for entry in entries if entry.name.lower().endswith(TIFF_SUFFIXES)]
+        self._files = [e for e in entries if e.name.lower().endswith(TIFF_SUFFIXES) and e.is_file()]
         if not self._files:
             raise InputError(path, "holds no .tif file, and is no Zarr folder.")
         self._files = _natural_order(self._files)
@@ -161,6 +164,8 @@ class _Complaints(logging.Handler):
 
 
 def _only_series(tif: Any, path: Path) -> Any:
+    if tif.is_ome and any(series.is_multifile for series in tif.series):
+        raise InputError(path, "is one of several files of an OME-TIFF; join them into one file first.")
     if len(tif.series) != 1:
         raise InputError(path, f"holds {len(tif.series)} images of different size or type; one stack is needed.")
     series = tif.series[0]
@@ -175,6 +180,9 @@ def _check_page(page: Any, path: Path) -> None:
         raise InputError(path, f"has pages of shape {page.shape}; grey-value planes are needed, not colour.")
     if page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
         raise InputError(path, f"has photometric interpretation {page.photometric.name}; MINISBLACK is needed.")
+    orientation = page.tags.valueof("Orientation", 1)
+    if orientation != 1:
+        raise InputError(path, f"has TIFF orientation {orientation}; rows must run down and columns right (1).")
 
 
 def _decoded(page: Any, path: Path) -> NDArray[Any]:
@@ -185,9 +193,26 @@ def _decoded(page: Any, path: Path) -> NDArray[Any]:
     return plane
 
 
+def _check_alike(page: Any, first: Any, path: Path) -> None:
+    """Refuse a page that would be decoded wrongly with the first page's parameters, as tifffile does."""
+    _check_page(page, path)
+    for what in ("shape", "dtype", "compression", "predictor", "bitspersample", "fillorder"):
+        if getattr(page, what) != getattr(first, what):
+            raise InputError(path, f"page {page.index} has {what} {getattr(page, what)}, not {getattr(first, what)}.")
+    _check_extent(page, path)
+
+
 def _check_extent(page: Any, path: Path) -> None:
-    if page.dataoffsets:
-        _check_length(path, max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)))
+    """Refuse a page of which the file lacks a strip or tile; tifffile reads those as zeros."""
+    segments = math.prod(page.chunked)
+    if len(page.dataoffsets) != segments or len(page.databytecounts) != segments or 0 in page.databytecounts:
+        raise InputError(path, f"page {page.index} lacks some of its {segments} strips or tiles.")
+    _check_length(path, max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)))
+
+
+def _check_calibration(tif: Any, path: Path) -> None:
+    if "cf" in (tif.imagej_metadata or {}):
+        raise InputError(path, "carries an ImageJ grey-value calibration, which is not applied; save it without.")
 
 
 def _check_length(path: Path, needed: int) -> None:
@@ -197,23 +222,29 @@ def _check_length(path: Path, needed: int) -> None:
 
 
 def _natural_order(files: list[Path]) -> list[Path]:
-    """Sort by the numbers in the names and refuse gaps and doubles in the one number that counts planes."""
+    """Sort by the numbers in the names and refuse gaps and doubles in the one number that counts planes.
+
+    Names without any number are taken in alphabetical order.
+    """
 
     def key(file: Path) -> list[tuple[int, int, str]]:
-        parts = re.split(r"(\d+)", file.name)
-        return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in parts]
+        # text and numbers alternate, numbers at the odd places
+        parts = re.split("([0-9]+)", file.stem)
+        return [(1, int(part), "") if odd % 2 else (0, 0, part.lower()) for odd, part in enumerate(parts)]
 
     ordered = sorted(files, key=key)
     keys = [key(file) for file in ordered]
+    counting: int | None = None  # which part of the names counts the planes
     for previous, this, file in zip(keys, keys[1:], ordered[1:], strict=False):
         if previous == this:
             raise InputError(file, "has the same plane number as another file of the folder.")
         differing = [i for i, (a, b) in enumerate(zip(previous, this, strict=False)) if a != b]
-        if len(previous) != len(this) or len(differing) != 1:
+        counting = differing[0] if counting is None else counting
+        numbered = len(this) > 1
+        if len(previous) != len(this) or differing != [counting] or (numbered and not counting % 2):
             raise InputError(file, "is named unlike its neighbours; a folder must hold one stack.")
-        before, after = previous[differing[0]], this[differing[0]]
-        if before[0] == after[0] == 1 and after[1] != before[1] + 1:
-            raise InputError(file, f"follows plane {before[1]}: a plane is missing from the folder.")
+        if numbered and this[counting][1] != previous[counting][1] + 1:
+            raise InputError(file, f"follows plane {previous[counting][1]}: a plane is missing from the folder.")
     return ordered
 
 
@@ -235,6 +266,7 @@ def _page_header(file: Path) -> tuple[tuple[Any, Any, Any], list[str]]:
         page = tif.pages[0]
         _check_page(page, file)
         _check_extent(page, file)
+        _check_calibration(tif, file)
         size, warnings = _voxel_size_um(tif)
         return (page.shape, page.dtype, size), warnings
 
@@ -247,18 +279,17 @@ def _voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[st
     imagej = tif.imagej_metadata or {}
     if "XResolution" not in tags or "YResolution" not in tags:
         return None, [_UNKNOWN]
-    unit_um = _UM_PER_UNIT.get(str(imagej.get("unit", "")).lower())
-    if unit_um is None and not tif.is_imagej and tags["ResolutionUnit"].value == tifffile.RESUNIT.CENTIMETER:
+    units = {str(imagej[name]).lower() for name in ("unit", "yunit", "zunit") if name in imagej}
+    unit_um = _UM_PER_UNIT.get(units.pop()) if len(units) == 1 else None
+    in_cm = tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER
+    if unit_um is None and not tif.is_imagej and in_cm:
         # dots an inch (72, 96, 300) are a printer's or a default value and say nothing of a scan
         unit_um = _UM_PER_UNIT["cm"]
     column, row = (_per_pixel(tags[name].value) for name in ("XResolution", "YResolution"))
     if unit_um is None or column is None or row is None:
         return None, [_UNKNOWN]
-    if "spacing" in imagej:
-        return _rounded(imagej["spacing"] * unit_um, row * unit_um, column * unit_um), []
-    return _rounded(column * unit_um, row * unit_um, column * unit_um), [
-        "distance of planes is not stated; taken as the width of a pixel (isotropic voxel size)."
-    ]
+    spacing = imagej.get("spacing")
+    return _size_and_warnings(None if spacing is None else spacing * unit_um, row * unit_um, column * unit_um)
 
 
 def _per_pixel(resolution: tuple[int, int]) -> float | None:
@@ -266,12 +297,17 @@ def _per_pixel(resolution: tuple[int, int]) -> float | None:
     return denominator / numerator if numerator > 0 and denominator > 0 else None
 
 
-def _rounded(*size: float) -> tuple[float, float, float] | None:
+def _size_and_warnings(
+    plane: float | None, row: float, column: float
+) -> tuple[tuple[float, float, float] | None, list[str]]:
+    warnings = []
+    if plane is None:
+        plane = column
+        warnings = ["distance of planes is not stated; taken as the width of a pixel (isotropic voxel size)."]
+    if not all(math.isfinite(edge) and edge > 0 for edge in (plane, row, column)):
+        return None, [_UNKNOWN]
     # a resolution tag is a ratio of 32-bit integers: nine digits are all it holds
-    if not all(math.isfinite(edge) and edge > 0 for edge in size):
-        return None
-    plane, row, column = (float(f"{edge:.9g}") for edge in size)
-    return plane, row, column
+    return (float(f"{plane:.9g}"), float(f"{row:.9g}"), float(f"{column:.9g}")), warnings
 
 
 def _ome_voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[str]]:
@@ -279,14 +315,11 @@ def _ome_voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, lis
     pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     edges = []
     for axis in "ZYX":
-        unit_um = _UM_PER_UNIT.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
-        size = pixels.get(f"PhysicalSize{axis}")
-        edges.append(None if unit_um is None or size is None else float(size) * unit_um)
+        size, unit = pixels.get(f"PhysicalSize{axis}"), str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size is not None and unit.lower() not in _UM_PER_UNIT:
+            return None, [f"voxel size is stated in {unit}, which is not known; say --voxel-size-um."]
+        edges.append(None if size is None else float(size) * _UM_PER_UNIT[unit.lower()])
     plane, row, column = edges
     if row is None or column is None:
         return None, [_UNKNOWN]
-    if plane is None:
-        return _rounded(column, row, column), [
-            "distance of planes is not stated; taken as the width of a pixel (isotropic voxel size)."
-        ]
-    return _rounded(plane, row, column), []
+    return _size_and_warnings(plane, row, column)

@@ -140,7 +140,7 @@ def scaling_affine_lps(
     return affine
 
 
-def open_volume(path: str | Path, *, voxel_size_um: float | Sequence[float] | None = None) -> Volume:
+def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float] | None = None) -> Volume:
     """Open a scan: a TIFF folder, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a NIfTI file.
 
     Args:
@@ -152,7 +152,11 @@ def open_volume(path: str | Path, *, voxel_size_um: float | Sequence[float] | No
         InputError: if the path does not exist or cannot be used, naming the file and the cause.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        usable = path.is_file() or path.is_dir()
+    except OSError as error:  # a name too long, say
+        raise InputError(path, f"cannot be opened: {error.strerror}.") from error
+    if not usable:
         raise InputError(path, "no such file or folder.")
     try:
         volume = _volume_class(path)(path)
@@ -183,10 +187,15 @@ def _volume_class(path: Path) -> Callable[[Path], Volume]:
     return found
 
 
-def _overrule_voxel_size(volume: Volume, voxel_size_um: float | Sequence[float]) -> None:
-    size = np.broadcast_to(np.asarray(voxel_size_um, dtype=float), (3,))
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        raise InputError("voxel_size_um", f"must be > 0 (micrometres), got {voxel_size_um}.")
+def _overrule_voxel_size(volume: Volume, voxel_size_um: float | str | Sequence[float]) -> None:
+    try:
+        size = np.broadcast_to(np.asarray(voxel_size_um, dtype=float), (3,))
+    except ValueError:
+        size = np.zeros(3)
+    if not ((size >= 1e-4) & (size <= 1e5)).all():
+        raise InputError(
+            "voxel_size_um", f"must be one number or three, 1e-4 to 1e5 (micrometres), got {voxel_size_um}."
+        )
     stated = volume.voxel_size_um
     if stated is None or volume.affine_lps is None:
         volume.affine_lps = scaling_affine_lps([float(edge) for edge in size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from bonemonai.data.volume import Volume, scaling_affine_lps
 from bonemonai.errors import InputError
 
+_MOST_CHUNKS = 5_000_000
 _UM_PER_UNIT = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 
 
@@ -37,13 +39,12 @@ class ZarrVolume(Volume):
             multiscale = _only_multiscale(node, path)
             dataset = multiscale["datasets"][0]
             self._array_name = str(dataset["path"])
-            affine = _affine_lps(multiscale, dataset)
             node = node[self._array_name]
+            _check_axes(multiscale, getattr(node, "ndim", 0), path)
+            affine = _affine_lps(multiscale, dataset, path)
         if not isinstance(node, zarr.Array) or node.ndim < 3 or any(n != 1 for n in node.shape[:-3]):
             raise InputError(path, f"has shape {getattr(node, 'shape', None)}; one 3-D image is needed.")
-        missing = node.nchunks - node.nchunks_initialized
-        if missing:
-            raise InputError(path, f"lacks {missing} of {node.nchunks} chunks, which would read as fill values.")
+        _check_chunks(node, path)
         depth, height, width = node.shape[-3:]
         super().__init__(
             path,
@@ -68,11 +69,29 @@ def _only_multiscale(group: zarr.Group, path: Path) -> dict[str, Any]:
     return multiscale
 
 
-def _affine_lps(multiscale: dict[str, Any], dataset: dict[str, Any]) -> NDArray[np.float64] | None:
+def _check_axes(multiscale: dict[str, Any], ndim: int, path: Path) -> None:
+    names = [str(axis.get("name", "")).lower() for axis in multiscale["axes"]]
+    if len(names) != ndim or names[-3:] != ["z", "y", "x"]:
+        raise InputError(path, f"has axes {', '.join(names)}; the last three of {ndim} must be z, y, x.")
+
+
+def _check_chunks(array: zarr.Array[Any], path: Path) -> None:
+    """Refuse an array that lacks a file: a chunk, or the shard that holds several."""
+    stored = array.shards or array.chunks
+    expected = math.prod(-(-n // step) for n, step in zip(array.shape, stored, strict=True))
+    if expected > _MOST_CHUNKS:
+        raise InputError(path, f"claims {expected} chunks of {stored}; at most {_MOST_CHUNKS} are looked for.")
+    a_file = math.prod(outer // inner for outer, inner in zip(stored, array.chunks, strict=True))
+    missing = expected - array.nchunks_initialized // a_file
+    if missing:
+        raise InputError(path, f"lacks {missing} of {expected} chunks, which would read as fill values.")
+
+
+def _affine_lps(multiscale: dict[str, Any], dataset: dict[str, Any], path: Path) -> NDArray[np.float64] | None:
     """Scale and translation of the (z, y, x) axes as an affine; None unless all three name a unit of length."""
     axes = multiscale["axes"][-3:]
     units = [_UM_PER_UNIT.get(axis.get("unit", "")) for axis in axes]
-    scale, translation = np.ones(3), np.zeros(3)
+    scale, translation = np.ones(3), np.zeros(3)  # along z, y, x
     for transform in dataset["coordinateTransformations"] + multiscale.get("coordinateTransformations", []):
         if transform["type"] == "scale":
             factor = np.asarray(transform["scale"][-3:], dtype=float)
@@ -81,7 +100,11 @@ def _affine_lps(multiscale: dict[str, Any], dataset: dict[str, Any]) -> NDArray[
             translation = translation + np.asarray(transform["translation"][-3:], dtype=float)
         elif transform["type"] != "identity":
             return None
-    if any(unit is None for unit in units) or not (np.isfinite(scale).all() and (scale > 0).all()):
+    if not (np.isfinite(scale).all() and (scale > 0).all() and np.isfinite(translation).all()):
+        raise InputError(
+            path, f"states a voxel size of {scale.tolist()} at {translation.tolist()}; numbers > 0 are due."
+        )
+    if any(unit is None for unit in units):
         return None
     um = np.asarray(units, dtype=float)
     return scaling_affine_lps(list(scale * um), origin_mm=list((translation * um / 1000.0)[::-1]))

@@ -78,8 +78,11 @@ def stored_width(checkpoint: str | Path, default: int = 64) -> int:
     """
     if not Path(checkpoint).is_file():
         return default
-    state: Mapping[str, torch.Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return int(state["head.weight"].shape[1]) if "head.weight" in state else default
+    try:
+        state: Mapping[str, torch.Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(state["head.weight"].shape[1])
+    except Exception:  # whoever loads the weights says what is wrong with the file
+        return default
 
 
 def _double_conv(in_channels: int, out_channels: int, negative_slope: float) -> nn.Sequential:

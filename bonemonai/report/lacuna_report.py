@@ -100,8 +100,7 @@ def _held_out_row(manifest: str | Path, table: pd.DataFrame, patient: str) -> di
 def _open(row: dict[Any, Any], key: str) -> Volume:
     if not row.get(key):
         raise InputError("manifest", f"has no column {key!r}, which the report needs.")
-    size = row.get("voxel_size_um") or None
-    return open_volume(row[key], voxel_size_um=None if size is None else float(size))
+    return open_volume(row[key], voxel_size_um=row.get("voxel_size_um") or None)
 
 
 def _scores(measured: _Measured) -> pd.DataFrame:

@@ -75,3 +75,16 @@ def test_place_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "file" / "below"):
         pytest.fail("must not be entered")
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "precious").write_text("")
+
+    def replace() -> None:
+        with atomic_path(tmp_path / "results") as partial:
+            partial.write_text("new")
+
+    with pytest.raises(OutputError, match="is a folder"):
+        replace()
+    assert names(tmp_path / "results") == ["precious"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -70,8 +71,36 @@ def test_four_dimensions_are_refused(tmp_path: Path) -> None:
 def test_truncated_file_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "cut.nii", np.ones((8, 8, 8), np.uint8), np.eye(4))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"cut.nii: planes 0 to 7 cannot be read"):
-        open_volume(path).read()
+    with pytest.raises(InputError, match=r"cut.nii: holds fewer bytes than the 864 its header says"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize("change", ["flip", "cut"])
+def test_damaged_gzip_is_refused(tmp_path: Path, change: str) -> None:
+    save(tmp_path / "a.nii", np.ones((8, 8, 8), np.uint8), np.eye(4))
+    content = bytearray(gzip.compress((tmp_path / "a.nii").read_bytes(), compresslevel=0))
+    if change == "flip":
+        content[600] ^= 1
+    else:
+        del content[-8:]
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a.nii.gz: cannot be opened"):
+        open_volume(tmp_path / "a.nii.gz")
+
+
+def test_header_that_claims_fewer_planes_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "lies.nii", np.ones((8, 8, 8), np.uint8), np.eye(4))
+    content = bytearray(path.read_bytes())
+    content[46:48] = (5).to_bytes(2, "little")  # dim[3]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="holds more bytes than the 672"):
+        open_volume(path)
+
+
+def test_unstated_orientation_is_said(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), None)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert any("orientation is not stated" in line for line in open_volume(tmp_path / "a.nii").warnings)
 
 
 def test_real_mask_agrees_with_nibabel(sample_data: Path) -> None:

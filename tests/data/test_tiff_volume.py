@@ -84,6 +84,8 @@ def test_natural_order(tmp_path: Path) -> None:
         (["a_1.tif", "a_3.tif"], r"a_3.tif: follows plane 1: a plane is missing"),
         (["a_1.tif", "a_01.tif"], r"has the same plane number"),
         (["a_1.tif", "b_2.tif"], r"b_2.tif: is named unlike its neighbours"),
+        (["s1_c0.tif", "s1_c1.tif", "s2_c1.tif"], r"s2_c1.tif: is named unlike its neighbours"),
+        (["z-1.tif", "z0.tif"], r"is named unlike its neighbours"),
     ],
 )
 def test_numbering_is_checked(tmp_path: Path, names: list[str], cause: str) -> None:
@@ -141,6 +143,39 @@ def test_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "zc.tif", np.zeros((3, 2, 4, 5), np.uint8), imagej=True, metadata={"axes": "ZCYX"})
     with pytest.raises(InputError, match="one grey-value stack"):
         open_volume(tmp_path / "zc.tif")
+
+
+@pytest.mark.parametrize("odd", [{"predictor": True}, {"dtype": np.int16}, {"photometric": "miniswhite"}])
+def test_page_unlike_the_first_is_refused(tmp_path: Path, odd: dict) -> None:
+    """Tifffile would decode it with the first page's parameters, silently."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for index in range(12):
+            options = {"photometric": "minisblack", **(odd if index == 3 else {})}
+            plane = np.full((16, 16), index, options.pop("dtype", np.uint16))
+            tif.write(plane, compression="zlib", metadata=None, contiguous=False, **options)
+    with pytest.raises(InputError, match=r"a\.tif: (page 3 has|has photometric|holds 2 images|holds 3 images)"):
+        open_volume(tmp_path / "a.tif")
+
+
+def test_turned_planes_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), extratags=[("Orientation", 3, 1, 6)])
+    with pytest.raises(InputError, match="TIFF orientation 6"):
+        open_volume(tmp_path / "a.tif")
+
+
+def test_calibrated_imagej_values_are_refused(tmp_path: Path) -> None:
+    metadata = {"axes": "ZYX", "cf": 0, "c0": -32768.0, "c1": 1.0}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 4, 5), np.uint16), imagej=True, metadata=metadata)
+    with pytest.raises(InputError, match="grey-value calibration"):
+        open_volume(tmp_path / "a.tif")
+
+
+def test_unknown_unit_is_no_missing_size(tmp_path: Path) -> None:
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 2, "PhysicalSizeY": 2, "PhysicalSizeZ": 2, "PhysicalSizeZUnit": "km"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((2, 4, 5), np.uint16), metadata=metadata)
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert volume.voxel_size_um is None
+    assert volume.warnings == ["voxel size is stated in km, which is not known; say --voxel-size-um."]
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -84,3 +84,30 @@ def test_group_without_image_is_refused(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "empty.zarr", mode="w")
     with pytest.raises(InputError, match="holds 0 OME-Zarr images"):
         open_volume(tmp_path / "empty.zarr")
+
+
+def test_shards_are_counted_as_files(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    array = zarr.create_array(path, shape=(3, 4, 5), dtype="u2", chunks=(1, 1, 5), shards=(2, 2, 5))
+    array[...] = 1
+    assert open_volume(path).read().min() == 1
+    (path / "c" / "0" / "1" / "0").unlink()
+    with pytest.raises(InputError, match="lacks 1 of 4 chunks"):
+        open_volume(path)
+
+
+def test_absurd_claim_is_refused_at_once(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "big.zarr", shape=(100_000,) * 3, dtype="u1", chunks=(100,) * 3)
+    with pytest.raises(InputError, match="claims 1000000000 chunks"):
+        open_volume(tmp_path / "big.zarr")
+
+
+@pytest.mark.parametrize("names", ["xyz", "cyx", "tyx"])
+def test_other_axes_are_refused(tmp_path: Path, names: str) -> None:
+    group = zarr.open_group(tmp_path / "scan.zarr", mode="w")
+    group.create_array("0", shape=(3, 4, 5), dtype="u1")[:] = 1
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in names]
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [3, 2, 1]}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+    with pytest.raises(InputError, match="the last three of 3 must be z, y, x"):
+        open_volume(tmp_path / "scan.zarr")
