@@ -49,7 +49,7 @@ def run_demo(folder: Path) -> None:
         "2/4 training (about three minutes on two cores)",
         _digest([manifest, *map(Path, train)], code),
         [model],
-        lambda: _bundle_run(train, dataset_dir=study, checkpoint=model),
+        lambda: _bundle_run(train, dataset_dir=study, checkpoint=model, overwrite=True),
     )
     masks = [results / "lacunae.ome.zarr", results / "bone.ome.zarr"]
     infer = [f"{configs / 'inference.json'}", f"{configs / 'smoke.json'}"]

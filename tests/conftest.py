@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bonemonai.phantoms import write_srmct_study
 
 ROOT = Path(__file__).parent.parent
+
+# how long an example takes is the machine's affair
+settings.register_profile("bonemonai", deadline=None)
+settings.load_profile("bonemonai")
 
 
 @pytest.fixture(scope="session")

@@ -45,10 +45,13 @@ def measure_overlap(predicted: Volume, truth: Volume, *, planes: int = 16) -> Ov
         planes: how many to hold at once.
 
     Raises:
-        InputError: if the shapes differ.
+        InputError: if the shapes, or the voxel sizes where both are known, differ.
     """
     if predicted.shape != truth.shape:
         raise InputError(predicted.path, f"has shape {predicted.shape}, but {truth.path} has {truth.shape}.")
+    found, wanted_size = predicted.voxel_size_um, truth.voxel_size_um
+    if found is not None and wanted_size is not None and not np.allclose(found, wanted_size, rtol=1e-3):
+        raise InputError(predicted.path, f"has voxels of {found} um, but {truth.path} of {wanted_size} um.")
     counts = np.zeros(4, dtype=np.int64)
     for start, block in predicted.blocks(planes):
         marked, wanted = block != 0, truth.read(start, start + len(block)) != 0

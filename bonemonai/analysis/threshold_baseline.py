@@ -48,9 +48,10 @@ class ThresholdBaseline(NamedTuple):
 def score_thresholds(train: Sequence[Scan], held_out: Scan) -> list[ThresholdBaseline]:
     """Score global thresholds on a held-out scan, strongest first.
 
-    Grey values are scaled as the network sees them, so that one threshold fits scans of different range, and only
-    the bone mask counts. Two ways to choose (Otsu inside the bone of the held-out scan; the threshold that is best
-    over the training scans), each on raw and on 3 x 3 x 3 median-filtered values.
+    Grey values are scaled as the network sees them, so that one threshold fits scans of different range; only bone is
+    called lacuna, and truth outside the bone mask counts as missed, as it does for the network. Two ways to choose
+    (Otsu inside the bone of the held-out scan; the threshold that is best over the training scans), each on raw and on
+    3 x 3 x 3 median-filtered values.
 
     Args:
         train: scans that thresholds may be tuned on.
@@ -59,11 +60,11 @@ def score_thresholds(train: Sequence[Scan], held_out: Scan) -> list[ThresholdBas
     results = []
     for filtered in (False, True):
         suffix = ", median 3 x 3 x 3" if filtered else ""
-        tuned = sum((_curves(scan, filtered=filtered) for scan in train), np.zeros((2, _BINS), dtype=np.int64))
+        tuned = sum((_curves(scan, filtered=filtered) for scan in train), np.zeros((2, _BINS + 1), dtype=np.int64))
         curves = _curves(held_out, filtered=filtered)
         for name, index in (
             ("best on training subjects", best_threshold(tuned)),
-            ("Otsu inside bone", _otsu(curves[1])),
+            ("Otsu inside bone", _otsu(curves[1, :_BINS])),
         ):
             results.append(ThresholdBaseline(name + suffix, (index + 1) / _BINS, float(_dsc(curves)[index])))
     return sorted(results, key=lambda result: -result.dsc)
@@ -73,16 +74,15 @@ def best_threshold(counts: NDArray[np.int64]) -> int:
     """Index of the bin up to which everything called lacuna gives the highest Dice coefficient.
 
     Args:
-        counts: (2, bins), see :func:`_curves`.
+        counts: (2, bins + 1), see :func:`_curves`.
     """
     return int(np.argmax(_dsc(counts)))
 
 
 def _dsc(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Dice coefficient of each threshold, exact, from two histograms."""
-    lacuna, bone = np.cumsum(counts, axis=1)
-    wanted = lacuna[-1] + counts[0, -1] * 0
-    return np.asarray(2 * lacuna / np.maximum(bone + wanted, 1), dtype=np.float64)
+    lacuna, bone = np.cumsum(counts[:, :_BINS], axis=1)
+    return np.asarray(2 * lacuna / np.maximum(bone + counts[0].sum(), 1), dtype=np.float64)
 
 
 def _otsu(bone: NDArray[np.int64]) -> int:
@@ -91,14 +91,18 @@ def _otsu(bone: NDArray[np.int64]) -> int:
 
 
 def _curves(scan: Scan, *, filtered: bool) -> NDArray[np.int64]:
-    """Histograms of scaled grey values within bone: of lacuna voxels, and of all."""
-    counts = np.zeros((2, _BINS), dtype=np.int64)
+    """Histograms of scaled grey values within bone: of lacuna voxels, and of all.
+
+    One bin more holds the lacuna voxels outside the bone mask, which every threshold misses, as the network does.
+    """
+    counts = np.zeros((2, _BINS + 1), dtype=np.int64)
     histogram = volume_histogram(scan.image)
     for start, image, mask in _planes(scan.image, histogram, filtered=filtered):
         index = np.minimum((image * _BINS).astype(np.int64), _BINS - 1)
         truth = scan.lacunae.read(start, start + len(image)) != 0
-        counts[0] += np.bincount(index[mask & truth], minlength=_BINS)
-        counts[1] += np.bincount(index[mask], minlength=_BINS)
+        counts[0] += np.bincount(index[mask & truth], minlength=_BINS + 1)
+        counts[1] += np.bincount(index[mask], minlength=_BINS + 1)
+        counts[0, _BINS] += np.count_nonzero(truth & ~mask)
     return counts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,13 @@ def write_manifest(manifest: pd.DataFrame, path: str | Path) -> None:
     Args:
         manifest: as :func:`read_manifest` returns it.
         path: the CSV file, replaced whole.
+
+    Raises:
+        InputError: if a patient stands in two splits.
     """
     path = Path(path)
+    if "split" in manifest:
+        refuse_shared_patients(manifest, path)
     relative = manifest.copy()
     for column in [name for name in PATH_COLUMNS if name in relative]:
         root = path.parent.resolve()
@@ -101,19 +107,34 @@ def manifest_items(manifest: pd.DataFrame, split: str | None = None) -> list[dic
 def refuse_shared_patients(manifest: pd.DataFrame, name: str | Path = "manifest") -> None:
     """Raise where one patient's images stand in two splits.
 
-    Ids are compared without case and surrounding space, so that "P1" and "p1 " are one patient.
+    Ids are compared by :func:`patient_key`, and one image under two patients counts as shared too.
 
     Args:
         manifest: with columns ``patient`` and ``split``.
         name: the file to name in the error.
 
     Raises:
-        InputError: naming the patient.
+        InputError: naming the patient or the image.
     """
-    patient = manifest["patient"].str.strip().str.casefold()
-    splits = manifest.groupby(patient)["split"].unique()
-    for shared, found in splits[splits.str.len() > 1].items():
-        raise InputError(name, f"patient {shared!r} stands in more than one split: {', '.join(sorted(found))}.")
+    patient = manifest["patient"].map(patient_key)
+    for what, key in (("patient", patient), ("image", manifest["image"])):
+        splits = manifest.groupby(key)["split"].unique()
+        for shared, found in splits[splits.str.len() > 1].items():
+            raise InputError(name, f"{what} {shared!r} stands in more than one split: {', '.join(sorted(found))}.")
+
+
+def patient_key(patient: str) -> str:
+    """The form in which two spellings of one id are equal: case, spacing, Unicode form, invisible characters.
+
+    Leading zeros count: "007" is not "7".
+
+    Example:
+        >>> patient_key(" P  1") == patient_key("p 1")
+        True
+    """
+    folded = unicodedata.normalize("NFKC", patient).casefold()
+    visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
+    return " ".join(visible.split())
 
 
 def _parse(path: Path) -> pd.DataFrame:

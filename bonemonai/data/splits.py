@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product, zip_longest
+from itertools import product
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from bonemonai.data.manifest import distinct
+from bonemonai.data.manifest import distinct, patient_key, refuse_shared_patients
 from bonemonai.errors import InputError
 
 PAPER_RATIO: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
@@ -36,22 +36,30 @@ def split_by_ratio(
         InputError: if there are fewer patients than splits.
     """
     strata = _shuffled_strata(manifest, seed, stratify)
-    # strata take turns
-    patients = [patient for turn in zip_longest(*strata) for patient in turn if patient is not None]
+    patients = sum(len(stratum) for stratum in strata)
     wanted = {split: share / sum(ratio.values()) for split, share in ratio.items() if share > 0}
-    if len(patients) < len(wanted):
-        raise InputError("manifest", f"has {len(patients)} patients for {len(wanted)} splits: too few to part them.")
-    spare = len(patients) - len(wanted)
-    counts = {split: 1 + int(share * spare) for split, share in wanted.items()}
-    remainder = sorted(wanted, key=lambda split: (counts[split] - wanted[split] * len(patients), split))
-    for split in remainder[: len(patients) - sum(counts.values())]:
-        counts[split] += 1
-    # smallest first: with patients of alternating strata, validation and test then differ in stratum
-    dealt = iter(patients)
-    assigned = {
-        next(dealt): split for split in sorted(counts, key=lambda s: (counts[s], s)) for _ in range(counts[split])
-    }
+    if patients < len(wanted):
+        raise InputError("manifest", f"has {patients} patients for {len(wanted)} splits: too few to part them.")
+    counts = _apportion(list(wanted.values()), patients)
+    while 0 in counts:  # no split is empty: the largest gives
+        counts[counts.index(max(counts))] -= 1
+        counts[counts.index(0)] += 1
+    assigned: dict[str, str] = {}
+    for count, split in sorted(zip(counts, wanted, strict=True)):
+        shares = _apportion([len(stratum) for stratum in strata], count)
+        for stratum, share in zip(strata, shares, strict=True):
+            assigned |= {stratum.pop(): split for _ in range(share)}
     return _assign(manifest, assigned)
+
+
+def _apportion(weights: Sequence[float], total: int) -> list[int]:
+    """Share out a number in proportion to weights by largest remainder; of equal remainders the first wins."""
+    quotas = [total * weight / sum(weights) for weight in weights]
+    shares = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(weights)), key=lambda index: shares[index] - quotas[index])
+    for index in by_remainder[: total - sum(shares)]:
+        shares[index] += 1
+    return shares
 
 
 def split_k_fold(
@@ -100,11 +108,11 @@ def leave_one_patient_per_class_out(manifest: pd.DataFrame, class_column: str = 
 
 
 def _shuffled_strata(manifest: pd.DataFrame, seed: int, stratify: str | None) -> list[list[str]]:
-    """Patients in random order, grouped by stratum, the strata in random order too."""
+    """Keys of the patients in random order, grouped by stratum, the strata in random order too."""
     rng = np.random.default_rng(seed)
     strata: dict[str, list[str]] = {}
     if stratify is None:
-        strata[""] = distinct(manifest["patient"].tolist())
+        strata[""] = distinct(manifest["patient"].map(patient_key).tolist())
     else:
         for patient, value in _one_value_a_patient(manifest, stratify).items():
             strata.setdefault(value, []).append(patient)
@@ -113,17 +121,19 @@ def _shuffled_strata(manifest: pd.DataFrame, seed: int, stratify: str | None) ->
 
 
 def _one_value_a_patient(manifest: pd.DataFrame, column: str) -> dict[str, str]:
+    """The value of each patient, by the patient's key."""
     if column not in manifest:
         raise InputError("manifest", f"has no column {column!r}.")
     values: dict[str, str] = {}
     for patient, value in zip(manifest["patient"], manifest[column], strict=True):
-        if values.setdefault(patient, value) != value:
-            raise InputError(
-                "manifest", f"patient {patient!r} has two values of {column!r}: {values[patient]}, {value}."
-            )
+        known = values.setdefault(patient_key(patient), value)
+        if known != value:
+            raise InputError("manifest", f"patient {patient!r} has two values of {column!r}: {known}, {value}.")
     return values
 
 
 def _assign(manifest: pd.DataFrame, split_of: Mapping[str, str]) -> pd.DataFrame:
-    assigned: Sequence[str] = [split_of[patient] for patient in manifest["patient"]]
-    return manifest.assign(split=assigned)
+    assigned: Sequence[str] = [split_of[patient_key(patient)] for patient in manifest["patient"]]
+    result = manifest.assign(split=assigned)
+    refuse_shared_patients(result)
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -21,7 +22,8 @@ def provenance(
 ) -> dict[str, Any]:
     """Describe the running workflow; evaluate it in ``initialize``, where MONAI still knows what was passed.
 
-    Paths are cut to names: a result says which scan it belongs to, not whose disk it lay on.
+    A result says which scan it belongs to by the scan's digest; names of files and folders, which may be those of
+    patients, are left out.
 
     Args:
         inputs: option name to file or folder.
@@ -37,12 +39,21 @@ def provenance(
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "configs": {Path(file).name: sha256(file) for file in files},
-        "options": {name: _without_folder(value) for name, value in options.items()},
+        "options": {name: _without_paths(value) for name, value in options.items()},
         "seed": seed,
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "weights": None if weights is None else weights_card(weights),
     }
 
 
-def _without_folder(value: Any) -> Any:
-    return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else value
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(inner) for inner in value]
+    is_path = (
+        isinstance(value, str)
+        and not value.startswith(("$", "@"))
+        and ("/" in value or "\\" in value or os.path.exists(value))
+    )
+    return "<path>" if is_path else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ from bonemonai.data.stack_writer import StackWriter
 from bonemonai.data.tiff_stack_writer import TiffStackWriter
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError, OutputError
+
+logger = logging.getLogger(__name__)
 
 
 class VolumeWriter:
@@ -50,6 +53,12 @@ class VolumeWriter:
     ) -> None:
         if volume.voxel_size_um is None:
             raise InputError(volume.path, "does not state its voxel size; say --voxel_size_um.")
+        self.record = Path(output_dir) / "run.json"
+        # what had to be assumed of the scan stays with what was made from it
+        about = {"voxel_size_um": list(volume.voxel_size_um), "input_warnings": volume.warnings}
+        self.attributes = None if attributes is None else {**attributes, **about}
+        for warning in volume.warnings:
+            logger.warning("input: %s", warning)
         self.writers: dict[str, StackWriter] = {}
         for key, name in outputs.items():
             common: dict[str, Any] = {
@@ -60,13 +69,11 @@ class VolumeWriter:
             }
             path = Path(output_dir) / name
             if name.endswith(".zarr"):
-                self.writers[key] = OmeZarrWriter(path, **common, attributes=attributes)
+                self.writers[key] = OmeZarrWriter(path, **common, attributes=self.attributes)
             else:
                 self.writers[key] = TiffStackWriter(path, **common)
             if path.exists() and not overwrite:
                 raise OutputError(path, "exists already; say --overwrite True, or choose another --output_dir.")
-        self.record = Path(output_dir) / "run.json"
-        self.attributes = attributes
         self._next = 0
         self._stack = ExitStack()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bonemonai.data.atomic import atomic_path
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 
 
 class SaveBestWeights:
@@ -26,11 +27,20 @@ class SaveBestWeights:
         network: whose weights to save.
         path: the file, ending in .pt.
         trained_on: description of the training data; JSON values.
+        overwrite: replace weights of an earlier run.
+
+    Raises:
+        OutputError: if there are weights already; at construction, before any training.
+        InputError: if the score is not a number: the validation patients show nothing to find.
 
     Attach to the validation evaluator; the score is its key metric, larger being better.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any]) -> None:
+    def __init__(
+        self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        if Path(path).exists() and not overwrite:
+            raise OutputError(path, "exists already; say --overwrite True, or choose another --checkpoint.")
         self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
         self.best = -float("inf")
 
@@ -42,7 +52,9 @@ class SaveBestWeights:
         """Save if this epoch is the best so far."""
         name = engine.state.key_metric_name
         score = float(engine.state.metrics[name])
-        if not score > self.best:
+        if math.isnan(score):
+            raise InputError("validation", f"{name} is not a number: the validation patients show nothing to find.")
+        if score <= self.best:
             return
         self.best = score
         with atomic_path(self.path) as partial:

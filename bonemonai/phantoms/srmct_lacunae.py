@@ -25,7 +25,7 @@ OBLATENESS_RANGE = (-0.86, 0.90)
 _CELL_UM = 48.0  # lacunae are drawn cell by cell, so that any block can be made without the others
 _WAVELENGTH_UM = 400.0  # of the trabecular structure
 _SPACING_UM = 16.0  # least distance of two centres
-_DEPTH_UM = 8.0  # least depth of a centre below the bone surface (along the field's steepest slope)
+_DEPTH_UM = 8.0  # typical least depth of a centre below the bone surface (at the field's mean slope)
 _HALO = 8  # planes; 3 sigma of the widest filter and more
 
 
@@ -44,7 +44,7 @@ class LacunaPopulation(NamedTuple):
 
 
 POPULATIONS: dict[Diagnosis, LacunaPopulation] = {
-    # the table's medians: volume 246-313 um3, stretch .69-.72
+    # near the table's medians: volume 249 and 334 um3, stretch .72 and .69
     "healthy": LacunaPopulation(26_000.0, 280.0, 0.70),
     # fewer, larger and rounder, the direction reported for osteopenic bone (van Hove et al., Bone 2009)
     "osteoporotic": LacunaPopulation(20_000.0, 370.0, 0.58),

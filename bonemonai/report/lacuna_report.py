@@ -17,6 +17,7 @@ from bonemonai.analysis.overlap import Overlap, measure_overlap
 from bonemonai.analysis.threshold_baseline import Scan, ThresholdBaseline, score_thresholds
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import read_data_card
+from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.manifest import manifest_items, read_manifest
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
@@ -57,7 +58,9 @@ def write_lacuna_report(
         The three files.
 
     Raises:
-        InputError: if a file is missing, shapes differ, or the patient was trained or chosen on.
+        InputError: if a file is missing, the results are of another scan, shapes or voxel sizes differ, or the
+            manifest does not hold the patient out. Whether the weights were trained on this patient under another
+            manifest cannot be told from here.
     """
     results = Path(results)
     table = read_manifest(manifest)
@@ -65,6 +68,7 @@ def write_lacuna_report(
     predicted, bone = (open_volume(results / f"{name}.ome.zarr") for name in ("lacunae", "bone"))
     with tqdm(total=4, desc="scoring", disable=not progress) as bar:
         truth, image, true_bone = (_open(row, key) for key in ("label", "image", "mask"))
+        record = _read_record(results / "run.json", image)
         overlap = measure_overlap(predicted, truth)
         bar.update()
         found, true = measure_lacunae(predicted), measure_lacunae(truth)
@@ -82,7 +86,7 @@ def write_lacuna_report(
     with atomic_path(files[2]) as partial:
         measured.predicted.round(3).to_csv(partial, index=False, lineterminator="\n")
     with atomic_path(files[0]) as partial:
-        page = _page(measured, (image, truth, predicted), read_data_card(manifest), results / "run.json")
+        page = _page(measured, (image, truth, predicted), read_data_card(manifest), record)
         partial.write_text(page, encoding="utf-8")
     return files
 
@@ -95,6 +99,18 @@ def _held_out_row(manifest: str | Path, table: pd.DataFrame, patient: str) -> di
     if row.get("split") != "test":
         raise InputError(manifest, f"patient {patient!r} is in split {row.get('split')!r}; only 'test' is held out.")
     return row
+
+
+def _read_record(path: Path, image: Volume) -> dict[str, Any]:
+    """Read how the results came about, and refuse results of another scan than the patient's."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        segmented = record["inputs"]["dataset_dir"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(path, "is no record of an inference run; scores without it could be of any scan.") from error
+    if segmented != fingerprint(image.path):
+        raise InputError(path, "belongs to another scan than this patient's in the manifest.")
+    return record
 
 
 def _open(row: dict[Any, Any], key: str) -> Volume:
@@ -115,8 +131,9 @@ def _scores(measured: _Measured) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "quantity", "value", "unit"])
 
 
-def _page(measured: _Measured, volumes: tuple[Volume, Volume, Volume], card: dict[str, Any], record_path: Path) -> str:
-    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
+def _page(
+    measured: _Measured, volumes: tuple[Volume, Volume, Volume], card: dict[str, Any], record: dict[str, Any]
+) -> str:
     trained_on = (record.get("weights") or {}).get("trained_on")
     environment = Environment(loader=PackageLoader("bonemonai.report", "."), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("lacuna_report.html.j2").render(
@@ -148,7 +165,8 @@ def _training_sentence(trained_on: dict[str, Any] | None) -> str:
 
 
 def _kept(table: pd.DataFrame) -> np.ndarray[Any, Any]:
-    return table["volume_um3"][table["volume_um3"] >= LEAST_VOLUME_UM3].to_numpy()
+    whole = ~table["touches_first"] & ~table["touches_last"] & (table["volume_um3"] >= LEAST_VOLUME_UM3)
+    return table["volume_um3"][whole].to_numpy()
 
 
 def _shown_planes(image: Volume, truth: Volume, predicted: Volume) -> list[dict[str, Any]]:

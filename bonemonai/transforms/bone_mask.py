@@ -54,8 +54,8 @@ class BoneMask(Transform):
     """Mark bone in 2-D planes: threshold, binary opening with a square, closing with a disk.
 
     The closing fills what the disk does not fit into, lacunae among it, so that they belong to the mask;
-    vessels and marrow stay out. Element sizes are not printed in the paper; the defaults fill a lacuna at
-    1.6 um and leave a vessel open.
+    wider vessels and marrow stay out. Element sizes are not printed in the paper; at 1.6 um the defaults fill
+    lacunae, and vessels up to about 20 um wide.
 
     Args:
         method: see :func:`bone_threshold`.

@@ -35,6 +35,12 @@ def test_empty_masks_have_no_dice() -> None:
     assert Overlap(0, 0, 0, 10).background_dsc == 1.0
 
 
+def test_voxel_sizes_must_agree(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.zeros((6, 8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"has voxels of \(3.2, 3.2, 3.2\) um, but"):
+        measure_overlap(open_volume(path, voxel_size_um=3.2), open_volume(path, voxel_size_um=1.6))
+
+
 def test_shapes_must_agree(tmp_path: Path) -> None:
     a = open_volume(save(tmp_path / "a.tif", np.zeros((6, 8, 8), np.uint8)))
     b = open_volume(save(tmp_path / "b.tif", np.zeros((6, 8, 9), np.uint8)))

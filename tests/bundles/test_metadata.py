@@ -89,7 +89,7 @@ def test_properties_monai_requires(bundle: Path, config: str, kind: str, study: 
     torch.save(LacunaUNet(width=2).state_dict(), tmp_path / "model.pt")
     scan = next(study.glob("*/image"))
     options = {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(scan if kind == "inference" else study)}
-    options |= {"output_dir": str(tmp_path)} if kind == "inference" else {}
+    options |= {"output_dir": str(tmp_path)} if kind == "inference" else {"overwrite": True}
     file = str(bundle / "configs" / f"{config}.json")
     workflow = create_workflow(
         config_file=file, logging_file=False, workflow_type=kind, initialize=["$@bundle_root"], **options

@@ -54,6 +54,8 @@ def test_what_spreadsheets_write_is_read(folder: Path, text: str, encoding: str)
         ("patient,image\nP1,a\nP1,a\n", "row 3: doubles an earlier row"),
         ("patient,image,split\nP1,a,training\n", "row 2: column 'split' must be one of train, val, test"),
         ("patient,image,split\nP1,a,train\np1 ,b,test\n", "patient 'p1' stands in more than one split: test, train"),
+        ("patient,image,split,plane\nP1,a,train,1\nP2,a,test,2\n", "image .* stands in more than one split"),
+        ("patient,image,split\nM\u00fcller,a,train\nMu\u0308ller,b,test\n", "stands in more than one split"),
         ("patient,image,label\nP1,a,\n", "row 2: column 'label' is empty"),
         ("patient,image,image\nP1,a,a\n", "doubled column"),
         ("patient,image\nP1\n", "row 2 has 1 values for 2 columns"),
@@ -89,6 +91,12 @@ def test_written_manifest_reads_back(folder: Path) -> None:
     write_manifest(table, folder / "copy.csv")
     assert (folder / "copy.csv").read_text().splitlines()[1] == "007,a,Ghent,train"
     assert read_manifest(folder / "copy.csv").equals(table)
+
+
+def test_a_leaking_split_is_not_written(folder: Path) -> None:
+    table = read_manifest(manifest(folder, "patient,image\nP1,a\np1,b\n")).assign(split=["train", "test"])
+    with pytest.raises(InputError, match="patient 'p1' stands in more than one split"):
+        write_manifest(table, folder / "copy.csv")
 
 
 def test_items_of_a_split(folder: Path) -> None:

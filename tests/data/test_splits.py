@@ -4,7 +4,7 @@ from itertools import chain
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonemonai.data import leave_one_patient_per_class_out, split_by_ratio, split_k_fold
@@ -30,11 +30,29 @@ def test_six_patients_at_80_10_10_are_dealt_4_1_1_with_both_classes_held_out() -
     assert sorted(name[0] for name in patients(manifest, "train")) == ["H", "H", "O", "O"]
 
 
+def test_strata_are_spread_in_proportion() -> None:
+    manifest = split_by_ratio(study(48, 12), stratify="label")
+    for split, expected in (("train", (38, 10)), ("val", (5, 1)), ("test", (5, 1))):
+        names = [name[0] for name in patients(manifest, split)]
+        assert (names.count("H"), names.count("O")) == pytest.approx(expected, abs=1)
+
+
+def test_spellings_of_one_patient_stay_together() -> None:
+    table = study(3, 3)
+    table.loc[0, "patient"] = " h0"
+    table.loc[3, "patient"] = "H1\u200b"
+    for seed in range(20):
+        split = split_by_ratio(table, seed=seed)["split"]
+        assert split[0] == split[1]
+        assert split[2] == split[3]
+
+
 def test_large_study_keeps_the_ratio() -> None:
     manifest = split_by_ratio(study(50, 50), {"train": 0.5, "val": 0.1, "test": 0.4})
     assert [len(patients(manifest, split)) for split in ("train", "val", "test")] == [50, 10, 40]
 
 
+@settings(max_examples=50)
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 99), st.sampled_from([None, "label"]))
 def test_no_patient_is_ever_on_two_sides(healthy: int, osteoporotic: int, seed: int, stratify: str | None) -> None:
     table = study(healthy, osteoporotic)

@@ -45,7 +45,11 @@ def test_planes_become_volumes(volume: Volume, tmp_path: Path) -> None:
     result = open_volume(tmp_path / "out" / "a.ome.zarr")
     np.testing.assert_array_equal(result.read(), volume.read())
     assert result.voxel_size_um == (3, 2, 1)
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"seed": 3}
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {
+        "seed": 3,
+        "voxel_size_um": [3.0, 2.0, 1.0],
+        "input_warnings": [],
+    }
 
 
 def test_a_name_without_suffix_makes_a_tiff_stack(volume: Volume, tmp_path: Path) -> None:

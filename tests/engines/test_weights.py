@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine
 
 from bonemonai.engines import SaveBestWeights, load_weights, weights_card
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 from bonemonai.networks import LacunaUNet
 
 
@@ -25,7 +25,7 @@ def test_keeps_the_best_epoch_and_says_what_it_is(tmp_path: Path) -> None:
     engine = Engine(lambda engine, batch: None)
     engine.state.key_metric_name = "dsc"
     handler.attach(engine)
-    for epoch, score in enumerate((0.2, 0.7, 0.5, float("nan")), start=1):
+    for epoch, score in enumerate((0.2, 0.7, 0.5), start=1):
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, score)
         engine.state.metrics = {"dsc": score}
@@ -36,6 +36,20 @@ def test_keeps_the_best_epoch_and_says_what_it_is(tmp_path: Path) -> None:
     card = weights_card(path)
     assert (card["epoch"], card["dsc"], card["trained_on"]) == (2, 0.7, {"data": "phantom"})
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_a_score_that_is_no_number_stops_training(tmp_path: Path) -> None:
+    engine = Engine(lambda engine, batch: None)
+    engine.state.key_metric_name, engine.state.metrics = "dsc", {"dsc": float("nan")}
+    with pytest.raises(InputError, match="dsc is not a number: the validation patients show nothing"):
+        SaveBestWeights(network(), tmp_path / "model.pt", {})(engine)
+
+
+def test_earlier_weights_are_kept_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"weeks of work")
+    with pytest.raises(OutputError, match="exists already; say --overwrite True"):
+        SaveBestWeights(network(), tmp_path / "model.pt", {})
+    SaveBestWeights(network(), tmp_path / "model.pt", {}, overwrite=True)
 
 
 def test_card_of_another_file_is_not_believed(tmp_path: Path) -> None:

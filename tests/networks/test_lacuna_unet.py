@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -42,7 +42,6 @@ def test_parameter_count_of_the_layers_by_hand() -> None:
     assert sum(p.numel() for p in LacunaUNet().parameters()) == expected
 
 
-@settings(deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_comes_back(height: int, width: int) -> None:
     assert LacunaUNet(width=1)(torch.zeros(2, 1, height, width)).shape == (2, 2, height, width)

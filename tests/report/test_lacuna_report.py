@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bonemonai.data import OmeZarrWriter, manifest_items, open_volume, read_manifest
+from bonemonai.data import OmeZarrWriter, fingerprint, manifest_items, open_volume, read_manifest
 from bonemonai.errors import InputError
 from bonemonai.report import write_lacuna_report
 from bonemonai.report.lacuna_report import PAPER_TABLE_1A
@@ -35,7 +35,9 @@ def results(study: Path, patient: str, tmp_path_factory: pytest.TempPathFactory)
         path, size = folder / f"{name}.ome.zarr", (1.6, 1.6, 1.6)
         with OmeZarrWriter(path, shape=array.shape, dtype=array.dtype, voxel_size_um=size) as writer:
             writer.write(array)
-    (folder / "run.json").write_text(json.dumps({"seed": 0, "weights": {"sha256": "0" * 64, "trained_on": TRAINED}}))
+    inputs = {"dataset_dir": fingerprint(study / patient / "image")}
+    weights = {"sha256": "0" * 64, "trained_on": TRAINED}
+    (folder / "run.json").write_text(json.dumps({"inputs": inputs, "weights": weights}))
     write_lacuna_report(folder, manifest=study / "manifest.csv", patient=patient)
     return folder
 
@@ -68,7 +70,7 @@ def test_page_says_what_it_must(page: str, patient: str) -> None:
         assert text in page
     for name, lacunae, background in PAPER_TABLE_1A:
         assert re.search(rf"{re.escape(name.split(',')[0])}.*?{lacunae} %.*?{background} %", page, re.DOTALL)
-    for text in ("Lc.N/BV", "strongest threshold", "median 3 x 3 x 3", "Otsu inside bone"):
+    for text in ("Lc.N/BV", "strongest global threshold", "median 3 x 3 x 3", "Otsu inside bone"):
         assert text in page
 
 
@@ -110,9 +112,22 @@ def test_opens_in_a_browser(results: Path, tmp_path: Path) -> None:
 def test_unknown_training_data_are_said(results: Path, study: Path, patient: str, tmp_path: Path) -> None:
     copy = tmp_path / "results"
     shutil.copytree(results, copy)
-    (copy / "run.json").unlink()
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "weights": None}))
     write_lacuna_report(copy, manifest=study / "manifest.csv", patient=patient)
     assert "What the model was trained on is not known" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+def test_results_of_another_scan_are_refused(results: Path, study: Path, patient: str, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    other = next(folder for folder in sorted(study.glob("*/image")) if folder.parent.name != patient)
+    (copy / "run.json").write_text(json.dumps({"inputs": {"dataset_dir": fingerprint(other)}}))
+    with pytest.raises(InputError, match="belongs to another scan"):
+        write_lacuna_report(copy, manifest=study / "manifest.csv", patient=patient)
+    (copy / "run.json").unlink()
+    with pytest.raises(InputError, match="is no record of an inference run"):
+        write_lacuna_report(copy, manifest=study / "manifest.csv", patient=patient)
 
 
 def test_refusals(results: Path, study: Path, patient: str, tmp_path: Path) -> None:
