@@ -51,14 +51,14 @@ def read_manifest(path: str | Path, *, label_is_path: bool = True) -> pd.DataFra
     for column in [name for name in (*required, "label", "split") if name in manifest]:
         _refuse_first(path, manifest, manifest[column] == "", f"column {column!r} is empty")
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
-        manifest[column] = [_resolve(path, line, value) for line, value in enumerate(manifest[column], start=2)]
+        manifest[column] = [_resolve(path, line, value) for line, value in manifest[column].items()]
     position = [column for column in ("image", "plane", "sample", "load_state") if column in manifest]
     _refuse_first(path, manifest, manifest.duplicated(position), "doubles an earlier row")
     if "split" in manifest:
         unknown = ~manifest["split"].isin(SPLITS)
         _refuse_first(path, manifest, unknown, f"column 'split' must be one of {', '.join(SPLITS)}")
         refuse_shared_patients(manifest, path)
-    return manifest
+    return manifest.reset_index(drop=True)
 
 
 def write_manifest(manifest: pd.DataFrame, path: str | Path) -> None:
@@ -138,29 +138,32 @@ def patient_key(patient: str) -> str:
 
 
 def _parse(path: Path) -> pd.DataFrame:
+    """All values as text, the index being the line in the file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, f"cannot be read as UTF-8 text: {error}") from error
     header = text.split("\n", 1)[0]
     separator = ";" if header.count(";") > header.count(",") else ","
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
-    columns = [column.strip() for column in rows[0]] if rows else []
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    lines = [(reader.line_num, row) for row in reader if row]
+    columns = [column.strip() for column in lines[0][1]] if lines else []
     if len(set(columns)) != len(columns):
         raise InputError(path, f"has a doubled column: {', '.join(columns)}.")
-    for line, row in enumerate(rows[1:], start=2):
+    rows = dict(lines[1:])
+    for line, row in rows.items():
         if len(row) != len(columns):
             raise InputError(path, f"row {line} has {len(row)} values for {len(columns)} columns.")
-    values = [[value.strip() for value in row] for row in rows[1:]]
-    return pd.DataFrame(values, columns=columns, dtype=object)
+    values = [[value.strip() for value in row] for row in rows.values()]
+    return pd.DataFrame(values, columns=columns, index=list(rows), dtype=object)
 
 
 def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], cause: str) -> None:
     for line in manifest.index[wrong]:
-        raise InputError(path, f"row {line + 2}: {cause}.")
+        raise InputError(path, f"row {line}: {cause}.")
 
 
-def _resolve(manifest: Path, line: int, value: str) -> str:
+def _resolve(manifest: Path, line: Hashable, value: str) -> str:
     root = manifest.parent.resolve()
     resolved = (root / value).resolve()
     if not value or not resolved.is_relative_to(root):

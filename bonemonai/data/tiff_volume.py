@@ -171,7 +171,9 @@ def _only_series(tif: Any, path: Path) -> Any:
     series = tif.series[0]
     stacked = [(axis, size) for axis, size in zip(series.axes[:-2], series.shape[:-2], strict=True) if size > 1]
     if len(stacked) > 1 or any(axis in "TCS" for axis, _ in stacked) or "S" in series.axes:
-        raise InputError(path, f"has axes {series.axes} of size {series.shape}; one grey-value stack is needed.")
+        raise InputError(
+            path, f"has axes {series.axes} of size {series.shape}; one grey-value stack, axes ZYX, is needed."
+        )
     return series
 
 

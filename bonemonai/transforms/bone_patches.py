@@ -10,6 +10,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_numpy
 
+from bonemonai.errors import InputError
+
 
 def bone_patch_corners(
     mask: Any, *, patch_size: int = 55, stride: int = 55, bone_fraction: float = 0.99
@@ -27,7 +29,7 @@ def bone_patch_corners(
         bone_fraction: 0 to 1.
 
     Raises:
-        ValueError: if the plane is smaller than a patch.
+        InputError: if the plane is smaller than a patch.
 
     Source:
         Poles et al., II.B.
@@ -35,7 +37,7 @@ def bone_patch_corners(
     plane = convert_to_numpy(mask)
     plane = plane.reshape(plane.shape[-2:]) != 0
     if min(plane.shape) < patch_size:
-        raise ValueError(f"a plane of {plane.shape} pixels is smaller than patch_size {patch_size}.")
+        raise InputError("image", f"a plane of {plane.shape} pixels is smaller than patch_size {patch_size}.")
     integral = np.pad(plane.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
     rows = np.arange(0, plane.shape[0] - patch_size + 1, stride)[:, None]
     columns = np.arange(0, plane.shape[1] - patch_size + 1, stride)

@@ -141,7 +141,7 @@ def test_multi_page_file_within_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "zc.tif", np.zeros((3, 2, 4, 5), np.uint8), imagej=True, metadata={"axes": "ZCYX"})
-    with pytest.raises(InputError, match="one grey-value stack"):
+    with pytest.raises(InputError, match="axes ZYX, is needed"):
         open_volume(tmp_path / "zc.tif")
 
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonemonai.errors import InputError
 from bonemonai.transforms import SampleBonePatches, SampleBonePatchesd, bone_patch_corners
 
 
@@ -66,7 +67,7 @@ def test_dictionary_cuts_all_keys_alike_and_keeps_the_rest() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"\(54, 60\) pixels is smaller than patch_size 55"):
+    with pytest.raises(InputError, match=r"\(54, 60\) pixels is smaller than patch_size 55"):
         bone_patch_corners(np.ones((54, 60)))
     with pytest.raises(ValueError, match=r"bone_fraction must be within \[0, 1\], got 2"):
         SampleBonePatches(bone_fraction=2)
