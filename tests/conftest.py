@@ -25,7 +25,7 @@ def sample_data() -> Path:
     folder = os.environ.get("BONEMONAI_SAMPLE_DATA")
     if not folder:
         pytest.skip("BONEMONAI_SAMPLE_DATA is not set: no real scans to test with")
-    return Path(folder)
+    return (ROOT / folder).resolve()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_valid_against_monais_schema(metadata: dict[str, Any]) -> None:
     schema = os.environ.get("BONEMONAI_METADATA_SCHEMA")
     if not schema:
         pytest.skip("BONEMONAI_METADATA_SCHEMA is not set: MONAI's schema file is not part of the repository")
-    jsonschema.validate(metadata, json.loads(Path(schema).read_text()))
+    jsonschema.validate(metadata, json.loads((ROOT / schema).read_text()))
 
 
 def test_named_versions_satisfy_the_packages_own_needs(metadata: dict[str, Any]) -> None:
