@@ -38,6 +38,32 @@ class InputError(BonemonaiError):
     exit_code = 2
 
 
+class ResumeError(BonemonaiError):
+    """An unfinished result cannot be continued, because something it depends on has changed since."""
+
+    exit_code = 3
+
+
+class NumericalError(BonemonaiError):
+    """A computation gave NaN or infinite values."""
+
+    exit_code = 5
+
+
+class BatchError(BonemonaiError):
+    """Some scans of a batch failed; the others are done.
+
+    Args:
+        subject: which.
+        cause: why.
+        exit_code: of the first failure.
+    """
+
+    def __init__(self, subject: str | Path, cause: str, exit_code: int = 1) -> None:
+        super().__init__(subject, cause)
+        self.exit_code = exit_code
+
+
 class OutputError(BonemonaiError):
     """A result cannot be written: disk full, no permission, or the place is taken."""
 

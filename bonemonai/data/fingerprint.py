@@ -22,7 +22,7 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
         ``files``, ``bytes`` and ``sha256_sampled``.
     """
     path = Path(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = _files(path)
     sizes = [file.stat().st_size for file in files]
     digest = hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
@@ -34,3 +34,51 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
                 stream.seek(offset)
                 digest.update(stream.read(_SAMPLE))
     return {"files": len(files), "bytes": sum(sizes), "sha256_sampled": digest.hexdigest()}
+
+
+def full_sha256(path: str | Path) -> str:
+    """Digest of every byte of a file, or of every file of a folder with its name; as slow as reading it all."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in _files(path):
+        with open(file, "rb") as stream:
+            inner = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.name if file == path else file.relative_to(path).as_posix()}\0{inner}\n".encode())
+    return digest.hexdigest()
+
+
+class Snapshot:
+    """Sizes and modification times of a file or of a folder's files, to tell later whether one has changed.
+
+    Args:
+        path: a file or a folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._stats = {file: _state(file) for file in _files(Path(path))}
+        self._root = Path(path)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all names, sizes and modification times."""
+        digest = hashlib.sha256()
+        for file, state in self._stats.items():
+            name = file.name if file == self._root else file.relative_to(self._root).as_posix()
+            digest.update(f"{name}\0{state}\n".encode())
+        return digest.hexdigest()
+
+    def changed(self) -> Path | None:
+        """The first file that is no longer as it was, or None."""
+        return next((file for file, state in self._stats.items() if _state(file) != state), None)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns

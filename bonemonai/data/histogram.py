@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bonemonai.data.atomic import atomic_path
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
@@ -91,6 +95,33 @@ class StreamingHistogram:
             else:
                 self.counts[:half] = merged
             self._width *= 2.0
+
+    def save(self, path: Path, **labels: str) -> None:
+        """Store in an .npz file.
+
+        Args:
+            path: the file.
+            labels: text to store beside the counts, for instance of what the histogram is.
+        """
+        with atomic_path(path) as partial, open(partial, "wb") as stream:
+            ends = np.array([self.minimum, self.maximum, self._low, self._width, self.non_finite])
+            arrays: dict[str, Any] = {"counts": self.counts, "ends": ends, **labels}
+            np.savez_compressed(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, **labels: str) -> Self | None:
+        """Read what :meth:`save` stored, or None if the file is not there, is damaged, or has other labels."""
+        try:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                if any(str(stored[key]) != value for key, value in labels.items()):
+                    return None
+                histogram = cls(len(stored["counts"]))
+                histogram.counts[:] = stored["counts"]
+                low, high, histogram._low, histogram._width, non_finite = (float(end) for end in stored["ends"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return None
+        histogram.minimum, histogram.maximum, histogram.non_finite = low, high, int(non_finite)
+        return histogram
 
     def percentile(self, percent: float) -> float:
         """Grey value below which a share of the values lies, interpolated within its bin.

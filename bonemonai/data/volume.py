@@ -34,6 +34,7 @@ class Volume(ABC):
     """
 
     format: str
+    planes_at_once: int = 1  # planes that lie together on disk; reads of whole multiples decode nothing twice
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class ZarrVolume(Volume):
             raise InputError(path, f"has shape {getattr(node, 'shape', None)}; one 3-D image is needed.")
         _check_chunks(node, path)
         depth, height, width = node.shape[-3:]
+        self.planes_at_once = (node.shards or node.chunks)[-3]
         super().__init__(
             path,
             shape=(depth, height, width),

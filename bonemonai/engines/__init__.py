@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bundle_root": ["find_bundle_root"],
         "provenance": ["provenance"],
         "run_check": ["check_overrides", "check_run"],
-        "volume_writer": ["VolumeWriter"],
+        "streaming_evaluator": ["StreamingEvaluator"],
         "weights": ["SaveBestWeights", "load_weights", "weights_card"],
     },
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -117,7 +119,7 @@ def test_validation_scores_whole_planes_as_dice(study: Path, checkpoint: Path, t
     run.run()
     metrics = run.parser.get_parsed_content("validate::evaluator").state.metrics
     row = held_out(study)
-    predicted = infer(row["image"], checkpoint, tmp_path / "out", roi_size=[-1, -1])
+    predicted = infer(row["image"], checkpoint, tmp_path / "out")
     truth = open_volume(row["label"]).read()
     both, either = np.count_nonzero(predicted & truth), np.count_nonzero(predicted) + np.count_nonzero(truth)
     assert metrics["lacuna_dsc"] == pytest.approx(2 * both / either, abs=1e-6)
@@ -140,12 +142,31 @@ def test_inference_writes_masks_of_the_scans_geometry(study: Path, checkpoint: P
     assert str(tmp_path) not in json.dumps(record)
 
 
-def test_inferer_is_exchanged_by_one_line(study: Path, checkpoint: Path, tmp_path: Path) -> None:
-    """The sliding window, one window a plane, and the whole plane at once give the same labels."""
+@pytest.mark.parametrize(
+    "inferer",
+    [
+        {"_target_": "SlidingWindowInferer", "roi_size": [-1, -1]},
+        {"_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 0},
+        {"_target_": "SimpleInferer"},
+    ],
+)
+def test_inferer_is_exchanged_by_one_line(
+    inferer: dict[str, Any], study: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Streaming, MONAI's sliding window and slice inferer with one window a plane, and the plane at once agree."""
     image = held_out(study)["image"]
-    window = infer(image, checkpoint, tmp_path / "a", roi_size=[-1, -1])
-    whole = infer(image, checkpoint, tmp_path / "b", inferer={"_target_": "SimpleInferer"})
-    np.testing.assert_array_equal(window, whole)
+    streamed = infer(image, checkpoint, tmp_path / "a")
+    assert streamed.any()
+    np.testing.assert_array_equal(infer(image, checkpoint, tmp_path / "b", inferer=inferer), streamed)
+
+
+def test_blended_windows_give_monais_labels(study: Path, checkpoint: Path, tmp_path: Path) -> None:
+    image = held_out(study)["image"]
+    window = {"roi_size": [48, 64], "sw_batch_size": 3, "overlap": 0.5, "mode": "gaussian"}
+    options = {f"inferer#{name}": value for name, value in window.items()}
+    ours = infer(image, checkpoint, tmp_path / "a", **options)
+    monai = infer(image, checkpoint, tmp_path / "b", inferer={"_target_": "SliceInferer", "spatial_dim": 0, **window})
+    np.testing.assert_array_equal(ours, monai)
 
 
 def test_lhdl_stack_is_segmented_from_another_working_directory(lhdl: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -173,9 +194,43 @@ def test_refusals(study: Path, checkpoint: Path, tmp_path: Path, lhdl: Path) -> 
     assert "does not state its voxel size" in refusal("inference", **{**given, "dataset_dir": str(lhdl)})
     assert "does not fit the network" in refusal("inference", **given, width=5)
     assert "manifest.csv: no such manifest" in refusal("train_segmentation", dataset_dir=str(tmp_path))
-    assert not (tmp_path / "out").exists()
-    infer(image, checkpoint, tmp_path / "out")
-    assert "exists already; say --overwrite True" in refusal("inference", **given)
+    assert not (tmp_path / "out" / "lacunae.ome.zarr").exists()
+
+
+def test_same_call_finds_its_result_and_another_is_refused(study: Path, checkpoint: Path, tmp_path: Path) -> None:
+    image = held_out(study)["image"]
+    out = tmp_path / "out"
+    infer(image, checkpoint, out)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.zarr/**/*") if file.is_file()}
+    infer(image, checkpoint, out)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    given = {"dataset_dir": image, "checkpoint": str(checkpoint), "output_dir": str(out)}
+    with pytest.raises(Exception, match=r".") as raised:
+        workflow("inference", **given, seed=1).run()
+    error = find_bonemonai_error(raised.value)
+    assert (error.exit_code, "options.seed" in str(error)) == (3, True)
+    infer(image, checkpoint, out, seed=1, overwrite=True)
+    assert json.loads((out / "run.json").read_text())["seed"] == 1
+
+
+def test_manifest_of_scans_goes_on_after_a_bad_one(study: Path, checkpoint: Path, tmp_path: Path) -> None:
+    rows = read_manifest(study / "manifest.csv")
+    good, bad = (tmp_path / "scans" / name for name in ("good", "bad"))
+    for folder, row in ((good, 0), (bad, 1)):
+        shutil.copytree(rows["image"][row], folder)
+    sorted(bad.iterdir())[3].write_bytes(b"lost")
+    manifest = tmp_path / "scans" / "manifest.csv"
+    manifest.write_text("patient,image\nSmith,bad\nJones,good\n")
+    with pytest.raises(Exception, match=r".") as raised:
+        infer(manifest, checkpoint, tmp_path / "out")
+    error = find_bonemonai_error(raised.value)
+    assert (error.exit_code, "scan_0000" in str(error), "scan_0001" in str(error)) == (2, True, False)
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert summary["status"].tolist() == ["failed", "done"]
+    assert "Smith" not in (tmp_path / "out" / "summary.csv").read_text()
+    alone = infer(good, checkpoint, tmp_path / "alone")
+    together = open_volume(tmp_path / "out" / "scan_0001" / "lacunae.ome.zarr").read()
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_earlier_result_survives_a_failed_run(study: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -195,7 +250,6 @@ def test_earlier_result_survives_a_failed_run(study: Path, checkpoint: Path, tmp
         run.run()
     assert "image_0003.tif: cannot be read as TIFF" in str(find_bonemonai_error(raised.value))
     np.testing.assert_array_equal(open_volume(tmp_path / "out" / "lacunae.ome.zarr").read(), before)
-    assert [p.name for p in (tmp_path / "out").iterdir() if p.name.startswith(".")] == []
 
 
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -225,8 +279,7 @@ INFER = """
 import sys
 from monai.bundle import create_workflow
 config, scan, checkpoint, out = sys.argv[1:]
-run = create_workflow(config_file=config, logging_file=False, dataset_dir=scan, checkpoint=checkpoint, output_dir=out,
-                      roi_size=[-1, -1])
+run = create_workflow(config_file=config, logging_file=False, dataset_dir=scan, checkpoint=checkpoint, output_dir=out)
 run.run()
 """
 

@@ -1,0 +1,95 @@
+"""The scans an inference is to go through: one, or those of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from bonemonai.data.manifest import manifest_items, read_manifest
+from bonemonai.data.prepared_volume import PreparedVolume
+from bonemonai.data.volume import open_volume
+from bonemonai.errors import InputError
+
+Transform = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan that is not opened yet, so that a bad one is met when its turn comes.
+
+    Attributes:
+        name: of the folder its results go to; empty where there is one scan only. No patient's name: results travel.
+        path: file or folder.
+        voxel_size_um: where the files do not state it.
+        transform: of its planes.
+        image_key: entry of the transform's output that the network gets.
+    """
+
+    name: str
+    path: Path
+    voxel_size_um: Any = None
+    transform: Transform | None = None
+    image_key: str = "image"
+
+    def open(self) -> PreparedVolume:
+        """Open it.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        volume = open_volume(self.path, voxel_size_um=self.voxel_size_um or None)
+        return PreparedVolume(volume, self.transform, self.image_key)
+
+
+class ScanDataset(Dataset[Scan]):
+    """One scan, or all scans of a manifest.
+
+    Args:
+        path: a scan, or a manifest (.csv) with a column ``image`` and, optionally, ``voxel_size_um``.
+        transform: of each plane, see :class:`PreparedVolume`.
+        voxel_size_um: of scans that do not state it; a manifest's column goes first.
+        split: use this split of the manifest only.
+        image_key: entry the network gets, and column of the manifest.
+
+    Raises:
+        InputError: if the manifest cannot be read or has no row.
+
+    Example:
+        >>> [scan.name for scan in ScanDataset("scan.tif")]
+        ['']
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        transform: Transform | None = None,
+        *,
+        voxel_size_um: float | Sequence[float] | None = None,
+        split: str | None = None,
+        image_key: str = "image",
+    ) -> None:
+        path = Path(path)
+        self.is_batch = path.suffix.lower() == ".csv"
+        if not self.is_batch:
+            self.scans = [Scan("", path, voxel_size_um, transform, image_key)]
+            return
+        manifest = read_manifest(path)
+        rows = manifest_items(manifest, split)
+        numbers = manifest.index if split is None else manifest.index[manifest["split"] == split]
+        if image_key not in rows[0]:
+            raise InputError(path, f"has no column {image_key!r}.")
+        self.scans = [
+            Scan(f"scan_{number:04d}", Path(row[image_key]), row.get("voxel_size_um") or voxel_size_um, transform,
+                 image_key)
+            for number, row in zip(numbers, rows, strict=True)
+        ]  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __getitem__(self, index: int) -> Scan:
+        return self.scans[index]

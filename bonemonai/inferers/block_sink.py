@@ -1,0 +1,110 @@
+"""Parts of predictions, reduced as they come and written block by block behind the computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bonemonai.data.prepared_volume import PreparedVolume
+from bonemonai.errors import InputError, NumericalError
+from bonemonai.inferers.outputs import Output
+from bonemonai.inferers.plane_stream import PlaneStream
+from bonemonai.inferers.result_writer import ResultRun
+from bonemonai.inferers.tiling import Box, voxels
+
+
+class BlockSink:
+    """Takes parts of predictions, reduces them, and has each block written when it is full.
+
+    One block is written while the next is computed; no more are kept.
+
+    Args:
+        blocks: that will come, in this order.
+        outputs: what is kept.
+        stream: gives the outputs the entries of the pre-processing that they need.
+        run: writes blocks.
+        pool: one thread.
+        scan: whose files must not change meanwhile.
+        bar: shows progress in voxels.
+
+    Attributes:
+        skipped: voxels that came without a prediction.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Box],
+        outputs: Sequence[Output],
+        stream: PlaneStream,
+        run: ResultRun,
+        pool: ThreadPoolExecutor,
+        scan: PreparedVolume,
+        bar: Any = None,
+    ) -> None:
+        self._blocks, self._outputs, self._stream = list(blocks), outputs, stream
+        self._run, self._pool, self._scan, self._bar = run, pool, scan, bar
+        self._buffers: dict[str, NDArray[Any]] | None = None
+        self._filled = self.skipped = 0
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> BlockSink:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._writing is not None and (error is None or isinstance(error, Exception)):
+            self._writing.result()
+        self._writing = None
+
+    def put(self, box: Box, prediction: torch.Tensor | None) -> None:
+        """Take a part, (C, planes, rows, columns); None stands for one that the network did not see."""
+        while box[0].start < box[0].stop:
+            block = self._blocks[0]
+            stop = min(box[0].stop, block[0].stop)
+            part = (slice(box[0].start, stop), *box[1:])
+            number = stop - box[0].start
+            self._fill(block, part, None if prediction is None else prediction[:, :number])
+            box = (slice(stop, box[0].stop), *box[1:])
+            prediction = None if prediction is None else prediction[:, number:]
+
+    def _fill(self, block: Box, part: Box, prediction: torch.Tensor | None) -> None:
+        if prediction is not None and not _all_finite(prediction):
+            raise NumericalError(
+                f"block at plane {block[0].start}, row {block[1].start}",
+                "the network's output holds NaN or infinite values.",
+            )
+        if self._buffers is None:
+            shape = [side.stop - side.start for side in block]
+            self._buffers = {output.name: np.empty(shape, output.dtype) for output in self._outputs}
+        where = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, block, strict=True))
+        for output in self._outputs:
+            items = {key: self._stream.fetch(part, key) for key in output.keys}
+            if prediction is None:
+                value = output.skip([p.stop - p.start for p in part], items)
+            else:
+                value = output.reduce(prediction, {k: v.to(prediction.device) for k, v in items.items()})
+            self._buffers[output.name][where] = value.cpu().numpy()
+        self._filled += voxels(part)
+        self.skipped += voxels(part) if prediction is None else 0
+        if self._bar is not None:
+            self._bar.update(voxels(part))
+        if self._filled == voxels(block):
+            self._commit(self._blocks.pop(0))
+
+    def _commit(self, block: Box) -> None:
+        changed = self._scan.snapshot.changed()
+        if changed is not None:
+            raise InputError(changed, "was changed while the scan was being inferred.")
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._pool.submit(self._run.commit, block, self._buffers or {})
+        self._buffers, self._filled = None, 0
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    # a sum is one pass and not finite if a value is not; it may overflow by itself, so look again
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

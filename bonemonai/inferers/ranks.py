@@ -1,0 +1,103 @@
+"""Several processes at one run: who they are, how they share the blocks, when they wait for each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import ignite.distributed as idist
+import torch
+from torch import distributed
+
+from bonemonai.errors import BonemonaiError
+
+_T = TypeVar("_T")
+_DIED = "another process of this run ended early; start it again to resume."
+
+
+def join_ranks() -> None:
+    """Join the other processes that torchrun or srun started with this one; alone, do nothing.
+
+    Ignite reads both launchers' variables. A batch script's own shell is a Slurm task as well, but no step of several.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    if launched and distributed.is_available() and not distributed.is_initialized():
+        # blocks are shared by number: nothing but waiting for each other goes through the group
+        idist.initialize("gloo")
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(idist.get_rank())
+
+
+def world_size() -> int:
+    """How many processes share the run."""
+    return int(idist.get_world_size())
+
+
+def local_device() -> torch.device:
+    """This process's own GPU where there are some, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(idist.get_local_rank()) % torch.cuda.device_count())
+
+
+def meet(failure: BonemonaiError | None) -> None:
+    """Wait for all processes, and have a failure of one stop all.
+
+    Args:
+        failure: of this process.
+
+    Raises:
+        BonemonaiError: this process's failure, or else the first of another.
+    """
+    if world_size() > 1:
+        failures: list[BonemonaiError | None] = [None] * world_size()
+        try:
+            distributed.all_gather_object(failures, failure)
+        except RuntimeError as error:
+            raise failure or BonemonaiError("run", _DIED) from error
+        failure = failure or next((other for other in failures if other is not None), None)
+    if failure is not None:
+        raise failure
+
+
+def agree(decide: Callable[[], _T]) -> _T:
+    """Have the first process decide, and give its answer, or its refusal, to all.
+
+    Args:
+        decide: called in the first process only; what it returns must pickle.
+    """
+    if world_size() == 1:
+        return decide()
+    answer: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            answer[0] = decide()
+        except BonemonaiError as refusal:
+            answer[1] = refusal
+    try:
+        distributed.broadcast_object_list(answer, src=0)
+    except RuntimeError as error:
+        raise BonemonaiError("run", _DIED) from error
+    if answer[1] is not None:
+        raise answer[1]
+    decided: _T = answer[0]
+    return decided
+
+
+def share(blocks: Sequence[_T], number: int, of: int) -> Sequence[_T]:
+    """The blocks of one process: consecutive ones, so that halos are read twice only where shares meet.
+
+    Args:
+        blocks: to be shared, the same list in every process.
+        number: of the process.
+        of: how many processes there are.
+
+    Example:
+        >>> [share("abcde", number, 2) for number in (0, 1)]
+        ['ab', 'cde']
+    """
+    return blocks[len(blocks) * number // of : len(blocks) * (number + 1) // of]
