@@ -94,8 +94,9 @@ class Forward:
             self.halved += 1
             logger.warning("out of memory: batches of %d are halved.", len(batch))
         else:
-            if not isinstance(output, torch.Tensor):
-                raise InputError(type(self._network).__name__, "returns more than one tensor; one is needed.")
+            if not isinstance(output, torch.Tensor) or len(output) != len(batch):
+                name = type(self._network).__name__
+                raise InputError(name, "must return one tensor with as many elements as the batch has.")
             return output
         if batch.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -136,7 +136,7 @@ class OverlapSweep:
                     if start in wanted:
                         open_planes.add(start, prediction)
             done = region[0].stop if following is None else following[0][0] - offset
-            for box, values in open_planes.close(done, skipping=empty is not None):
+            for box, values in open_planes.close(done):
                 put(box, values)
             yield max(0, min(done, open_planes.first))
 
@@ -210,7 +210,7 @@ class _OpenPlanes:
             box = (slice(None), slice(part.start - begin, part.stop - begin), *window)
             self._values[(slice(None), places, *place)] += prediction[box]
 
-    def close(self, done: int, *, skipping: bool) -> Iterator[tuple[Box, torch.Tensor | None]]:
+    def close(self, done: int) -> Iterator[tuple[Box, torch.Tensor | None]]:
         """Hand on the planes before ``done``, a few at a time, and make their place free."""
         last = min(done, self._region[0].stop)
         for start in range(self.first, last, PIECE):
@@ -219,9 +219,8 @@ class _OpenPlanes:
                 if self._values is None:
                     yield box, None
                     continue
-                values = self._values[:, places] / self._counts(planes)
-                # what only windows saw that were left out is 0, not 0 / count; both are 0
-                yield box, values if not skipping else values.nan_to_num(0.0)
+                # counts are of all windows, so that they repeat; where some were left out, voxels are masked anyway
+                yield box, self._values[:, places] / self._counts(planes)
                 self._values[:, places] = 0
         self.first = max(self.first, last)
 

@@ -19,6 +19,7 @@ from bonemonai.errors import InputError, NumericalError
 
 _LONGEST = {1: 4096, 2: 2048, 3: 512}  # voxels of the axis that is probed; beyond it a network counts as global
 _LARGEST_STRIDE = 64
+_LEAST_CHECK = 160  # voxels
 _TOLERANCE = 1e-10  # of the largest output, in float64: rounding is 1e-14, a missing input 1e-7 and more
 
 
@@ -98,11 +99,14 @@ def check_tiles(network: nn.Module, in_channels: int, field: ReceptiveField) -> 
     checked = _cpu_copy(network, torch.float64)
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        thin = _thin(checked, in_channels, field.stride)
     for axis, more in itertools.product(range(len(field.halo)), (0, 1)):
         halo, stride = field.halo[axis], field.stride[axis]
-        # the second length is no multiple of the stride: the far end is padded
-        shape = [step * (1 + more) for step in field.stride]
-        shape[axis] = 2 * halo + (5 + 2 * more) * stride - more * (stride > 1)
+        shape = [size + more * step for size, step in zip(thin, field.stride, strict=True)]
+        # long enough for what a tile leaves out; the second length is no multiple of the stride: the far end is padded
+        length = -(-max(2 * halo, _LEAST_CHECK) // stride) * stride
+        shape[axis] = length + (5 + 2 * more) * stride - more * (stride > 1)
         image = torch.randn((1, in_channels, *shape), generator=generator, dtype=torch.float64)
         worst = max(worst, _tile_error(checked, image, field, axis))
     if not worst <= _TOLERANCE:
@@ -188,20 +192,7 @@ def _forward(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
 def _probe_axis(network: nn.Module, channels: int, unit: Sequence[int], axis: int) -> tuple[int, int]:
     """Halo of tiles along an axis, and after how many voxels the network's pattern repeats."""
     shape = _thin(network, channels, unit)
-    shape[axis] = -(-64 // unit[axis]) * unit[axis]
-    while True:
-        middle = shape[axis] // 2
-        ends = [_reached(network, channels, shape, axis, p) for p in (middle - 1, middle)]
-        if min(low for low, _ in ends) > 0 and max(high for _, high in ends) < shape[axis] - 1:
-            break
-        # a layer that sees everything shows early; only a network that merely sees far has to be made longer
-        last = 2 * shape[axis] > _LONGEST[len(unit)]
-        if last or shape[axis] >= 256:
-            layer = _global_layer(network, channels, shape, axis, 0.75 if last else 0.2)
-            if last or layer:
-                _refuse_global(network, layer, axis, middle)
-        shape[axis] *= 2
-    reach = max(max(middle - 1 - low for low, _ in ends), max(high - middle + 1 for _, high in ends))
+    reach = _reach(network, channels, shape, unit[axis], axis)
     for guess in (n for n in (4, 8, 16, 32, _LARGEST_STRIDE) if n >= unit[axis]):
         # a length at which no phase's NaN can touch an end
         shape[axis] = -(-2 * (reach + 4 * guess) // unit[axis]) * unit[axis]
@@ -211,7 +202,28 @@ def _probe_axis(network: nn.Module, channels: int, unit: Sequence[int], axis: in
         if period is not None:
             return _halo(found, start, math.lcm(period, unit[axis])), period
         reach = max(max(start + i - low, high - start - i) for i, (low, high) in enumerate(found))
-    raise InputError(_name(network), f"repeats its pattern after more than {_LARGEST_STRIDE} voxels along axis {axis}.")
+    raise InputError(
+        _name(network),
+        f"cannot be tiled exactly: its pattern along axis {axis} does not repeat within {_LARGEST_STRIDE} voxels "
+        "(it may resize to a fixed size); use mode gaussian or constant.",
+    )
+
+
+def _reach(network: nn.Module, channels: int, thin: Sequence[int], unit: int, axis: int) -> int:
+    """How far a NaN travels along an axis, whichever way is longer."""
+    shape = list(thin)
+    longest = _LONGEST[len(thin)] // unit * unit
+    # short lengths first: a layer that sees everything shows early, and only what merely sees far has to be made longer
+    for length in [-(-256 // unit) * unit, longest]:
+        shape[axis] = length
+        middle = length // 2
+        ends = [_reached(network, channels, shape, axis, p) for p in (middle - 1, middle)]
+        if min(low for low, _ in ends) == 0 or max(high for _, high in ends) == length - 1:
+            layer = _global_layer(network, channels, shape, axis, 0.75 if length == longest else 0.2)
+            if layer or length == longest:
+                _refuse_global(network, layer, axis, middle)
+    # of the longest: a dilated layer may jump over both ends of a shorter one
+    return max(max(middle - 1 - low for low, _ in ends), max(high - middle + 1 for _, high in ends))
 
 
 def _halo(found: Sequence[tuple[int, int]], start: int, stride: int) -> int:
@@ -310,9 +322,10 @@ def _tile_error(network: nn.Module, image: torch.Tensor, field: ReceptiveField, 
     with torch.no_grad(), torch.autocast("cpu", enabled=False), _refuse_resampling(network):
         whole = _forward(network, pad_to_stride(image, field.stride)).narrow(axis + 2, 0, size)
         scale, worst = float(whole.abs().max()) or 1.0, 0.0
-        # the first tile, two in the middle at different phases of a doubled stride, and the last
-        last = (size - 1) // stride * stride
-        for core in sorted({0, halo + stride, halo + 2 * stride, last}):
+        # the first tile and the last, those behind the first halo, and some in the middle at both phases of two strides
+        last, middle = (size - 1) // stride, size // 2 // stride
+        for number in sorted({0, halo // stride + 1, halo // stride + 2, *range(middle, middle + 4), last}):
+            core = number * stride
             low, high, stop = max(core - halo, 0), min(core + stride + halo, size), min(core + stride, size)
             tile = _forward(network, pad_to_stride(image.narrow(axis + 2, low, high - low), field.stride))
             cut = tile.narrow(axis + 2, core - low, stop - core)

@@ -433,3 +433,15 @@ def test_sweeps_twice_with_the_same_result() -> None:
     scan = volume(12, 13, 14)
     overlap_sweep = OverlapSweep(windows(scan, (6, 7, 8), 0.5), mode="gaussian")
     assert torch.equal(sweep(scan, overlap_sweep), sweep(scan, overlap_sweep))
+
+
+def test_nan_is_not_hidden_where_windows_may_be_left_out() -> None:
+    parts = []
+    sweep = OverlapSweep(WindowGrid((4, 4, 4), (4, 4, 4), (0.5,) * 3))
+    region = (slice(0, 4),) * 3
+    run = sweep.run(
+        region, lambda _: torch.zeros(1, 4, 4, 4), lambda _, values: parts.append(values),
+        Forward(lambda batch: batch * torch.nan), lambda _: False,
+    )  # fmt: skip
+    list(run)
+    assert all(bool(part.isnan().all()) for part in parts)

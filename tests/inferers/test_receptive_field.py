@@ -411,3 +411,30 @@ def test_padding_reaches_the_next_multiple_at_the_far_end(axes: list[tuple[int, 
     assert all(n <= p < n + s for n, p, s in zip(sizes, padded.shape[2:], stride, strict=True))
     assert torch.equal(padded[(..., *(slice(0, n) for n in sizes))], image)
     assert padded.sum() == image.sum()
+
+
+@pytest.mark.parametrize("dilation", [33, 40, 100, 500])
+def test_tap_that_jumps_over_a_short_probe_is_seen(dilation: int) -> None:
+    network = nn.Conv2d(1, 1, 3, padding=dilation, dilation=dilation).eval()
+    assert probe_receptive_field(network, 1, 2).halo == (dilation, dilation)
+
+
+@pytest.mark.parametrize("distance", [4, 8, 9, 12, 60])
+def test_dependency_hidden_behind_a_comparison_is_caught_at_any_distance(distance: int) -> None:
+    class Hiding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if image.shape[-1] <= distance:
+                return self.conv(image)
+            return self.conv(image) + (nn.functional.pad(image, (distance, 0))[..., :-distance] > 0)
+
+    with pytest.raises(InputError, match="tiles differ from the whole"):
+        probe_receptive_field(Hiding().eval(), 1, 2)
+
+
+def test_padding_by_reflection_is_tiled() -> None:
+    network = nn.Conv2d(1, 1, 5, padding=2, padding_mode="reflect").eval()
+    assert probe_receptive_field(network, 1, 2).halo == (2, 2)
