@@ -53,6 +53,40 @@ def inspect(path: Path, voxel_size_um: float | None, full: bool, out: Path | Non
             click.echo(f"{'written:':<13}{file}")
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument("path", type=click.Path(path_type=Path), metavar="INPUT")
+@click.option(
+    "--config",
+    "configs",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Of the bundle's inference.",
+)
+@click.option("--windows", default=3, show_default=True, type=click.IntRange(min=0), help="To time; 0 does not.")
+@click.pass_context
+def plan(context: click.Context, path: Path, configs: tuple[Path, ...], windows: int) -> None:
+    """Say what streaming inference of INPUT would take: memory, disk, forward passes and, timing a few, hours.
+
+    Further options are those of the config, as for monai.bundle run: --checkpoint PATH, --memory_budget 4e9.
+    """
+    from bonemonai.engines.inference_plan import plan_inference
+
+    for label, text in plan_inference(path, configs, _config_options(context.args), windows=windows).items():
+        click.echo(f"{label + ':':<16}{text}")
+
+
+def _config_options(arguments: list[str]) -> dict[str, str]:
+    """``--name value`` and ``--name=value`` as they come."""
+    options: dict[str, str] = {}
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    if len(words) % 2 or any(not name.startswith("--") for name in words[::2]):
+        raise InputError("bonemonai plan", f"options of the config come as --name value, got {' '.join(arguments)!r}.")
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        options[name[2:].replace("-", "_")] = value
+    return options
+
+
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--planes", default=48, show_default=True, type=click.IntRange(min=1), help="Planes of each scan.")

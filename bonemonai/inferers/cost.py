@@ -35,9 +35,9 @@ class TileChoice(NamedTuple):
 def forward_bytes(voxels: float, activations: ActivationMemory, in_channels: int, *, tuned: bool) -> int:
     """Memory of a forward pass.
 
-    The factors stand for what :func:`measure_activations` cannot see: scratch memory of convolutions, and the
-    allocator's holes. Measured growth was 1.1 to 1.2 of the count, and 1.5 to 1.7 with the allocator tuned, which
-    returns nothing to the system; volumes of a few MB take up to 50 MB more.
+    The factors stand for what :func:`measure_activations` cannot see: scratch memory of convolutions, and what the
+    allocator keeps. Measured growth was 1.1 to 1.2 of the count, and 1.5 to 1.7 with the allocator tuned, which
+    gives nothing back to the system; passes of a few MB took up to 50 MB more.
 
     Args:
         voxels: of the tile, times the batch.

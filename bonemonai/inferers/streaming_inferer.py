@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -169,6 +171,36 @@ class StreamingInferer(Inferer):
             InputError: see :meth:`__call__`.
         """
         return self._prepare(scan, network, outputs)[0]
+
+    def seconds_a_forward(
+        self, scan: PreparedVolume, network: Callable[..., Any], plan: StreamPlan, times: int
+    ) -> float:
+        """Time forward passes of a plan's tiles or windows on numbers of no meaning; the median, after one to warm up.
+
+        Args:
+            scan: gives the number of channels.
+            network: see :meth:`__call__`.
+            plan: of :meth:`plan`.
+            times: how many to time.
+        """
+        middle = scan.shape[0] // 2
+        channels = len(scan.planes(middle, middle + 1)[0][scan.image_key])
+        size = tuple(plan.core)
+        if self.mode == "exact":
+            field = self._field(network, channels, 3)
+            size = tuple(
+                min(n + 2 * halo, -(-full // step) * step)
+                for n, halo, step, full in zip(size, field.halo, field.stride, scan.shape, strict=True)
+            )
+        forward = Forward(self._sliced(network, 3), channels_last=self.channels_last)
+        batch = torch.rand(1 if self.mode == "exact" else plan.batch, channels, *size)
+        seconds = []
+        with torch.no_grad():
+            for _ in range(times + 1):
+                start = time.perf_counter()
+                float(forward(batch).sum())  # waits for the device
+                seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds[1:])
 
     # tensors
 
