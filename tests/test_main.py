@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import bonemonai
 from bonemonai.__main__ import main
 from bonemonai.data import open_volume
+from bonemonai.networks import LacunaUNet
+from tests.conftest import ROOT
 
 HEAVY = ("torch", "monai", "pandas", "ignite", "scipy", "skimage", "matplotlib", "zarr", "numpy")
 
@@ -22,7 +25,7 @@ def call(*arguments: str | Path) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["plan", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom bonemonai.__main__ import main\n"
@@ -98,3 +101,16 @@ def test_phantom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("phantom", tmp_path / "study", "--planes", "2", "--size", "60", "--patients", "2", "--seed", "5") == 0
     assert str(tmp_path / "study" / "manifest.csv") in capsys.readouterr().out
     assert open_volume(tmp_path / "study" / "O02" / "image").shape == (2, 60, 60)
+
+
+def test_plan_takes_the_configs_own_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, model = tmp_path / "scan.tif", tmp_path / "model.pt"
+    tifffile.imwrite(scan, np.random.default_rng(0).normal(size=(5, 40, 44)).astype(np.float32))
+    torch.save(LacunaUNet(width=4).state_dict(), model)
+    config = ROOT / "bundles" / "femur_srmct_osteoporosis_mga" / "configs" / "inference.json"
+    assert call("plan", scan, "--config", config, "--windows", "0", "--checkpoint", model, "--voxel-size-um=2") == 0
+    out = capsys.readouterr().out
+    assert "forward passes: 5; the network sees each voxel 1.00 times" in out
+    assert "time:" not in out
+    assert call("plan", scan, "--config", config, "--checkpoint") == 2
+    assert "options of the config come as --name value" in capsys.readouterr().err
