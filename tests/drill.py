@@ -61,7 +61,7 @@ def infer(
     scan: Path, out: Path, *, seed: int = 0, slow: float = 0.0, net: nn.Module | None = None, **options: Any
 ) -> dict[str, Any]:
     """One streaming run, as a bundle's evaluator makes it."""
-    writer_options = {name: options.pop(name) for name in ("overwrite", "attributes") if name in options}
+    writer_options = {name: options.pop(name) for name in ("overwrite", "attributes", "also") if name in options}
     outputs = [LabelOutput("label.ome.zarr"), ProbabilityOutput("probability.ome.zarr")]
     evaluator = StreamingEvaluator(
         torch.device("cpu"),

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "histogram": ["StreamingHistogram", "volume_histogram"],
         "inspection": ["dump_volume", "inspect_volume"],
         "manifest": ["manifest_items", "read_manifest", "write_manifest"],
+        "nifti_writer": ["NiftiWriter"],
         "ome_zarr_store": ["OmeZarrStore"],
         "ome_zarr_writer": ["OmeZarrWriter"],
         "plane_dataset": ["PlaneDataset"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
@@ -41,3 +42,10 @@ def tune_allocator() -> bool:
 def allocator_is_tuned() -> bool:
     """Whether :func:`tune_allocator` is in force."""
     return _tuned
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system now, on glibc and unless the allocator is tuned to keep it."""
+    if sys.platform == "linux" and not _tuned:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bonemonai.data.prepared_volume import PreparedVolume
 from bonemonai.errors import InputError, NumericalError
+from bonemonai.inferers.allocator import give_memory_back
 from bonemonai.inferers.outputs import Output
 from bonemonai.inferers.plane_stream import PlaneStream
 from bonemonai.inferers.result_writer import ResultRun
@@ -103,6 +104,8 @@ class BlockSink:
             self._writing.result()
         self._writing = self._pool.submit(self._run.commit, block, self._buffers or {})
         self._buffers, self._filled = None, 0
+        # what a block leaves behind in the heap would add up over hundreds of them
+        give_memory_back()
 
 
 def _all_finite(values: torch.Tensor) -> bool:

@@ -25,6 +25,7 @@ class Forward:
         args: passed on to the network.
         kwargs: passed on to the network.
         channels_last: lay batches out channels last, which convolutions on GPUs prefer.
+        compile_backend: compile the network by ``torch.compile`` with this backend, for instance "inductor".
 
     Attributes:
         device: of the network's weights.
@@ -37,12 +38,15 @@ class Forward:
         network: Callable[..., Any],
         *args: Any,
         channels_last: bool = False,
+        compile_backend: str | None = None,
         **kwargs: Any,
     ) -> None:
         # slices are a batch, which can be halved
         self._slices = network if isinstance(network, SliceWise) else None
         self._network, self._args, self._kwargs = getattr(self._slices, "network", network), args, kwargs
         self._channels_last = channels_last
+        if compile_backend is not None:
+            self._network = torch.compile(self._network, backend=compile_backend)
         self.device = network_device(network)
         self.passes = self.halved = 0
         self._most: int | None = None
@@ -57,6 +61,9 @@ class Forward:
         Raises:
             InputError: if one element alone does not fit into memory, or the output is no tensor of the input's size.
         """
+        if self.device.type == "cuda" and batch.device.type == "cpu":
+            # from pinned memory the copy runs while the device still works on the batch before
+            batch = batch.pin_memory()
         batch = batch.to(self.device, non_blocking=True)
         flat = self._slices.fold(batch) if self._slices is not None else batch
         if self._channels_last:

@@ -9,13 +9,17 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bonemonai.data.atomic import atomic_path
-from bonemonai.data.volume import Volume
+from bonemonai.data.nifti_writer import NiftiWriter
+from bonemonai.data.stack_writer import StackWriter
+from bonemonai.data.tiff_stack_writer import TiffStackWriter
+from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import BonemonaiError, InputError, OutputError, ResumeError
 from bonemonai.inferers.block_store import BlockStore
 from bonemonai.inferers.journal import Block, Journal, read_journals
@@ -39,6 +43,7 @@ class ResultWriter:
     Args:
         output_dir: folder of the results.
         outputs: what is kept of the predictions.
+        also: "tiff" or "nifti", to have each result as a folder of TIFF files or a .nii besides.
         overwrite: replace the results of another run; an unfinished run of the same fingerprint is still continued.
         attributes: provenance, put into the results and into ``run.json`` beside them; JSON values.
 
@@ -51,13 +56,16 @@ class ResultWriter:
         output_dir: str | Path,
         outputs: Sequence[Output],
         *,
+        also: Literal["tiff", "nifti"] | None = None,
         overwrite: bool = False,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
+        if also not in (None, "tiff", "nifti"):
+            raise InputError("also", f"must be tiff or nifti, got {also!r}.")
         if not outputs or len({output.name for output in outputs}) < len(outputs):
             raise InputError("outputs", "must be at least one, with different names.")
         self.output_dir, self.outputs = Path(output_dir), list(outputs)
-        self.overwrite, self.attributes = overwrite, dict(attributes or {})
+        self.also, self.overwrite, self.attributes = also, overwrite, dict(attributes or {})
         self._check_writable()
 
     @property
@@ -77,7 +85,9 @@ class ResultWriter:
 
     def subfolder(self, name: str) -> ResultWriter:
         """A writer like this one for another scan, into a folder of this one's folder."""
-        return ResultWriter(self.output_dir / name, self.outputs, overwrite=self.overwrite, attributes=self.attributes)
+        return ResultWriter(
+            self.output_dir / name, self.outputs, also=self.also, overwrite=self.overwrite, attributes=self.attributes
+        )
 
     def _check_writable(self) -> None:
         existing = next(folder for folder in (self.work_dir, *self.work_dir.absolute().parents) if folder.exists())
@@ -130,7 +140,7 @@ class ResultWriter:
             except BonemonaiError as error:
                 failure = error
             meet(failure)
-            agree(lambda: self._publish(store, blocks, run.about))
+            agree(lambda: self._publish(store, blocks, run.about, volume))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -173,8 +183,10 @@ class ResultWriter:
 
     def _start_anew(self, store: BlockStore, expected: dict[str, Any]) -> None:
         for output in self.outputs:
-            path = self.output_dir / output.name
-            if path.exists() and not self.overwrite:
+            paths = [self.output_dir / output.name]
+            paths += [_copied(paths[0], self.also)] if self.also else []
+            path = next((path for path in paths if path.exists()), None)
+            if path is not None and not self.overwrite:
                 raise OutputError(path, "exists already; say --overwrite True, or choose another --output_dir.")
         # first the fingerprint: without it nothing of the rest counts
         (self.work_dir / "fingerprint.json").unlink(missing_ok=True)
@@ -209,7 +221,25 @@ class ResultWriter:
                     logger.warning("block at plane %d, row %d is damaged or lost; it is made again.", *key)
         return done
 
-    def _publish(self, store: BlockStore, blocks: Sequence[Box], about: Mapping[str, Any]) -> None:
+    def _copy(self, result: Path, scan: Volume) -> None:
+        """Write a complete result in the other format, too."""
+        if self.also is None or scan.voxel_size_um is None:
+            return
+        volume = open_volume(result)
+        # neither format has float16
+        dtype = np.dtype(np.float32) if volume.dtype == np.float16 else volume.dtype
+        common: dict[str, Any] = {"shape": volume.shape, "dtype": dtype, "voxel_size_um": scan.voxel_size_um}
+        path = _copied(result, self.also)
+        writer: StackWriter
+        if self.also == "nifti":
+            writer = NiftiWriter(path, **common, affine_lps=scan.affine_lps, overwrite=True)
+        else:
+            writer = TiffStackWriter(path, **common, overwrite=True)
+        with writer:
+            for _, block in volume.blocks(volume.planes_at_once):
+                writer.write(block.astype(dtype))
+
+    def _publish(self, store: BlockStore, blocks: Sequence[Box], about: Mapping[str, Any], scan: Volume) -> None:
         journal = read_journals(self.work_dir)
         missing = [block for block in blocks if _key(block) not in journal]
         if missing:
@@ -226,8 +256,14 @@ class ResultWriter:
                     final.rename(replaced)
                 array.path.rename(final)
                 shutil.rmtree(replaced, ignore_errors=True)
+                self._copy(final, scan)
             _write_json(self.record, {**self.attributes, "inference": dict(about)})
             (self.work_dir / "publishing").unlink()
+
+
+def _copied(path: Path, also: str) -> Path:
+    """Where the copy of a result in another format goes."""
+    return path.with_name(path.name.removesuffix(".ome.zarr") + (".nii" if also == "nifti" else ""))
 
 
 class ResultRun:

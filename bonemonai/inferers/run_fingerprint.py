@@ -52,7 +52,7 @@ def run_fingerprint(
         "weights": weights_sha256(network),
         "configs": writer.attributes.get("configs"),
         "options": {name: value for name, value in options.items() if name not in _WHERE},
-        "outputs": [output.describe() for output in writer.outputs],
+        "outputs": [*(output.describe() for output in writer.outputs), *([writer.also] if writer.also else [])],
         "inferer": dict(inferer),
         "grid": dict(grid),
         "threads": torch.get_num_threads(),

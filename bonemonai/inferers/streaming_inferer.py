@@ -76,6 +76,7 @@ class StreamingInferer(Inferer):
         stride: of mode exact, given together with ``halo``.
         skip_key: entry of a scan's pre-processing, such as a bone mask; tiles where it is 0 everywhere are not run.
         channels_last: lay tiles out channels last.
+        compile_backend: compile the network by ``torch.compile`` with this backend, "inductor" for instance.
         readers: threads that read and pre-process planes.
         strict: put a digest of every byte of the scan into the fingerprint instead of samples.
         progress: show a bar on standard error.
@@ -104,6 +105,7 @@ class StreamingInferer(Inferer):
         stride: Sequence[int] | int | None = None,
         skip_key: str | None = None,
         channels_last: bool = False,
+        compile_backend: str | None = None,
         readers: int = 1,
         strict: bool = False,
         progress: bool = False,
@@ -124,6 +126,7 @@ class StreamingInferer(Inferer):
         self.sigma_scale, self.padding_mode, self.cval, self.recompute = sigma_scale, padding_mode, cval, recompute
         self.halo, self.stride = halo, stride
         self.skip_key, self.channels_last, self.readers = skip_key, channels_last, readers
+        self.compile_backend = compile_backend
         self.strict, self.progress = strict, progress
 
     def __call__(
@@ -192,7 +195,7 @@ class StreamingInferer(Inferer):
                 min(n + 2 * halo, -(-full // step) * step)
                 for n, halo, step, full in zip(size, field.halo, field.stride, scan.shape, strict=True)
             )
-        forward = Forward(self._sliced(network, 3), channels_last=self.channels_last)
+        forward = self._forward(network, 3)
         batch = torch.rand(1 if self.mode == "exact" else plan.batch, channels, *size)
         seconds = []
         with torch.no_grad():
@@ -234,7 +237,7 @@ class StreamingInferer(Inferer):
         dims = inputs.ndim - 2
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         field = self._field(network, image.shape[1], dims)
-        forward = Forward(self._sliced(network, dims), *args, channels_last=self.channels_last, **kwargs)
+        forward = self._forward(network, dims, *args, **kwargs)
         shape = tuple(image.shape[2:])
         choice = choose_core(
             shape,
@@ -262,7 +265,7 @@ class StreamingInferer(Inferer):
     ) -> dict[str, Any]:
         self._count_grey_values(scan, writer)
         plan, how = self._prepare(scan, network, writer.outputs)
-        forward = Forward(self._sliced(network, 3), *args, channels_last=self.channels_last, **kwargs)
+        forward = self._forward(network, 3, *args, **kwargs)
         expected = run_fingerprint(
             scan, network, writer, inferer=self._settings(how), grid=plan.describe(), strict=self.strict
         )
@@ -394,10 +397,15 @@ class StreamingInferer(Inferer):
     def _settings(self, how: ReceptiveField | OverlapSweep) -> dict[str, Any]:
         """What of this inferer the bytes of a result depend on, besides the grid."""
         names = ["mode", "overlap", "sigma_scale", "cval", "recompute", "skip_key", "spatial_dim", "channels_last"]
+        names.append("compile_backend")
         tiles = {"halo": how.halo, "stride": how.stride} if isinstance(how, ReceptiveField) else {}
         return {"name": type(self).__name__, **{name: getattr(self, name) for name in names}, **tiles}
 
     # the network
+
+    def _forward(self, network: Callable[..., Any], dims: int, *args: Any, **kwargs: Any) -> Forward:
+        options: dict[str, Any] = {"channels_last": self.channels_last, "compile_backend": self.compile_backend}
+        return Forward(self._sliced(network, dims), *args, **options, **kwargs)
 
     def _sliced(self, network: Callable[..., Any], dims: int) -> Callable[..., Any]:
         return network if self.spatial_dim is None or dims < 3 else SliceWise(network, self.spatial_dim)

@@ -16,6 +16,7 @@ import pytest
 import torch
 import zarr
 
+from bonemonai.data import open_volume
 from bonemonai.errors import InputError, NumericalError, OutputError, ResumeError
 from bonemonai.inferers import LabelOutput, ResultWriter
 from bonemonai.inferers.journal import read_journals
@@ -272,3 +273,16 @@ def test_unwritable_place_is_found_at_construction(tmp_path: Path) -> None:
 def test_outputs_need_different_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="different names"):
         ResultWriter(tmp_path, [LabelOutput("a.ome.zarr"), LabelOutput("a.ome.zarr")])
+
+
+@pytest.mark.parametrize("also", ["tiff", "nifti"])
+def test_copies_in_another_format_are_the_same_volume(also: str, scan: Path, tmp_path: Path) -> None:
+    drill.infer(scan, tmp_path, also=also)
+    source = open_volume(scan)
+    for name in ("label", "probability"):
+        result = open_volume(tmp_path / f"{name}.ome.zarr").read()
+        copy = open_volume(tmp_path / (name if also == "tiff" else f"{name}.nii"))
+        np.testing.assert_array_equal(copy.read(), result)
+        assert copy.voxel_size_um == pytest.approx(source.voxel_size_um)
+    with pytest.raises(InputError, match="must be tiff or nifti"):
+        drill.infer(scan, tmp_path, also="png")

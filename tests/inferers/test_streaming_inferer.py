@@ -274,6 +274,14 @@ def test_running_out_of_memory_halves_the_batch_and_is_recorded(array: np.ndarra
     check(tmp_path / "out", whole)
 
 
+def test_compiled_and_channels_last_give_the_same(array: np.ndarray, tmp_path: Path) -> None:
+    network = LacunaUNet(width=4).eval()
+    whole = torch.stack([network(torch.from_numpy(plane)[None, None])[0] for plane in array], 1)
+    source = volume(tmp_path, array)
+    stream(source, network, tmp_path / "out", spatial_dim=0, channels_last=True, compile_backend="eager")
+    check(tmp_path / "out", whole)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"mode": "best"}, {"sw_batch_size": 0}, {"memory_budget": -1}, {"spatial_dim": 3}, {"halo": 4}, {"readers": 0}],
