@@ -114,15 +114,12 @@ def prepare(way: str, case: dict[str, Any], network: Any, source: Any, inferer: 
             (output[1] > output[0]).to(torch.uint8)
 
         return in_memory
-    roi = [1, *case["roi"]] if planar else case["roi"]
+    roi = (1, *case["roi"]) if planar else tuple(case["roi"])
     callable_network = SliceWise(network, 0) if planar else network
 
     def patches() -> None:
         tensor = torch.from_numpy(source.volume.read())[None, None]
-        shape = (1, 2, *source.shape)
-        splitter = SlidingWindowSplitter(roi, overlap=[0.0 if n == 1 else 0.25 for n in roi])
-        store = str(out / "merged.zarr")
-        patch = PatchInferer(splitter, ZarrAvgMerger, merged_shape=shape, cropped_shape=shape, store=store)
+        patch = PatchInferer(SlidingWindowSplitter(roi, 0.25), ZarrAvgMerger, store=str(out / "merged.zarr"))
         patch(tensor, callable_network)
 
     return patches
