@@ -80,6 +80,8 @@ class OmeZarrStore:
             name=level,
             shape=shape,
             dtype=self.dtype,
+            # no label, should a reader take a lost chunk for an empty one
+            fill_value=np.iinfo(self.dtype).max if self.kind == "label" and self.dtype.kind in "ui" else 0,
             chunks=self._fitted(shape),
             compressors=ZstdCodec(level=3, checksum=True),
             dimension_names=("z", "y", "x"),

@@ -54,3 +54,8 @@ def test_another_array_in_its_place_is_not_written_to(tmp_path: Path) -> None:
     other = OmeZarrStore(store.path, shape=(20, 30, 1100), dtype="float32", voxel_size_um=(3, 2, 1))
     with pytest.raises(ValueError, match="uint8"):
         other.open()
+
+
+def test_fill_value_is_no_label(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path / "a.ome.zarr")
+    assert store.open().fill_value == 255
