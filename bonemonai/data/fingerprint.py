@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     digest = hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        digest.update(f"{name}\0{size}\n".encode())
+        digest.update(os.fsencode(f"{name}\0{size}\n"))
     for index in sorted({0, len(files) // 2, len(files) - 1} if files else ()):
         with open(files[index], "rb") as stream:
             for offset in (0, max(0, sizes[index] // 2), max(0, sizes[index] - _SAMPLE)):
@@ -43,7 +44,8 @@ def full_sha256(path: str | Path) -> str:
     for file in _files(path):
         with open(file, "rb") as stream:
             inner = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name if file == path else file.relative_to(path).as_posix()}\0{inner}\n".encode())
+        name = file.name if file == path else file.relative_to(path).as_posix()
+        digest.update(os.fsencode(f"{name}\0{inner}\n"))
     return digest.hexdigest()
 
 
@@ -64,7 +66,7 @@ class Snapshot:
         digest = hashlib.sha256()
         for file, state in self._stats.items():
             name = file.name if file == self._root else file.relative_to(self._root).as_posix()
-            digest.update(f"{name}\0{state}\n".encode())
+            digest.update(os.fsencode(f"{name}\0{state}\n"))
         return digest.hexdigest()
 
     def changed(self) -> Path | None:

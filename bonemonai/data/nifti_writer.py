@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from bonemonai.data.stack_writer import StackWriter
 from bonemonai.data.volume import scaling_affine_lps
 
-_LONGEST = 32767  # voxels of an axis: the header's numbers are int16
+LONGEST_AXIS = 32767  # voxels of an axis: the header's numbers are int16
 
 
 class NiftiWriter(StackWriter):
@@ -44,8 +44,8 @@ class NiftiWriter(StackWriter):
         overwrite: bool = False,
     ) -> None:
         super().__init__(path, shape=shape, dtype=dtype, voxel_size_um=voxel_size_um, overwrite=overwrite)
-        if max(shape) > _LONGEST:
-            raise ValueError(f"shape must be at most {_LONGEST} voxels an axis for NIfTI-1, got {shape}.")
+        if max(shape) > LONGEST_AXIS:
+            raise ValueError(f"shape must be at most {LONGEST_AXIS} voxels an axis for NIfTI-1, got {shape}.")
         if self.dtype == np.float16:
             raise ValueError("dtype must not be float16: NIfTI has no such type.")
         affine = scaling_affine_lps(self.voxel_size_um) if affine_lps is None else affine_lps

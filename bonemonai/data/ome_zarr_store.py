@@ -129,5 +129,5 @@ class OmeZarrStore:
             "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
             "datasets": datasets,
         }
-        group = zarr.open_group(self.path, mode="r+")
+        group = zarr.open_group(self.path, mode="a")
         group.attrs.update({"ome": {"version": "0.5", "multiscales": [multiscale]}, "bonemonai": attributes})

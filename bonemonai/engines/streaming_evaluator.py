@@ -21,7 +21,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.scan_dataset import Scan, ScanDataset
 from bonemonai.errors import BatchError, BonemonaiError, ResumeError
 from bonemonai.inferers.ranks import meet, rank
-from bonemonai.inferers.result_writer import ResultWriter
+from bonemonai.inferers.result_writer import ResultWriter, as_refusal
 from bonemonai.inferers.streaming_inferer import StreamingInferer
 from bonemonai.inferers.whole_volume import infer_whole_volume
 
@@ -95,27 +95,28 @@ class StreamingEvaluator(Evaluator):
 
     def _iteration(self, engine: Engine, batchdata: Scan) -> dict[str, Any]:  # type: ignore[override]
         if not self.is_batch:
-            return self._infer(batchdata, self.writer)
+            return self._infer(batchdata, "")
         row: dict[str, Any] = {"scan": batchdata.name, "status": "done", "exit_code": 0}
         try:
-            about = self._infer(batchdata, self.writer.subfolder(batchdata.name))
+            about = self._infer(batchdata, batchdata.name)
             row["status"] = "complete before" if about.pop("complete_before") else "done"
             row |= {key: about[key] for key in ("passes", "skipped_share", "resumed") if key in about}
         except BonemonaiError as error:
             logger.error("%s: %s", batchdata.name, error)
             self.failures.append((batchdata.name, error))
             kind = "differs from an earlier run" if isinstance(error, ResumeError) else "failed"
-            # the cause only: a path may name a patient, and summaries travel
-            row |= {"status": kind, "exit_code": error.exit_code, "cause": error.cause}
+            # not why: causes hold paths, paths hold names of patients, and summaries travel; the log says it
+            row |= {"status": kind, "exit_code": error.exit_code, "error": type(error).__name__}
         self._rows.append(row)
         return row
 
-    def _infer(self, scan: Scan, writer: ResultWriter) -> dict[str, Any]:
+    def _infer(self, scan: Scan, folder: str) -> dict[str, Any]:
         failure: BonemonaiError | None = None
         try:
             source = scan.open()
-        except BonemonaiError as error:
-            failure = error
+            writer = self.writer.subfolder(folder) if folder else self.writer
+        except Exception as error:
+            failure = as_refusal(error, scan.path)
         # all processes open the scan, or none goes on with it
         meet(failure)
         for warning in source.volume.warnings:
@@ -149,6 +150,8 @@ def _exit_on_sigterm() -> Iterator[None]:
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
+        # a second one must not cut short what the first one has begun
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(_TERMINATED)
 
     before = signal.signal(signal.SIGTERM, leave)

@@ -32,6 +32,8 @@ class BlockSink:
         pool: one thread.
         scan: whose files must not change meanwhile.
         bar: shows progress in voxels.
+        skip_key: entry outside of which outputs are what they are for parts without a prediction, wherever a tile or a
+            window happened to reach.
 
     Attributes:
         skipped: voxels that came without a prediction.
@@ -46,9 +48,11 @@ class BlockSink:
         pool: ThreadPoolExecutor,
         scan: PreparedVolume,
         bar: Any = None,
+        skip_key: str | None = None,
     ) -> None:
         self._blocks, self._outputs, self._stream = list(blocks), outputs, stream
         self._run, self._pool, self._scan, self._bar = run, pool, scan, bar
+        self._skip_key = skip_key
         self._buffers: dict[str, NDArray[Any]] | None = None
         self._filled = self.skipped = 0
         self._writing: Future[None] | None = None
@@ -88,6 +92,10 @@ class BlockSink:
                 value = output.skip([p.stop - p.start for p in part], items)
             else:
                 value = output.reduce(prediction, {k: v.to(prediction.device) for k, v in items.items()})
+                if self._skip_key is not None:
+                    inside = self._stream.fetch(part, self._skip_key)[0].to(value.device) != 0
+                    empty = output.skip(value.shape, items).to(value.device)
+                    value = torch.where(inside, value, empty)
             self._buffers[output.name][where] = value.cpu().numpy()
         self._filled += voxels(part)
         self.skipped += voxels(part) if prediction is None else 0

@@ -53,7 +53,7 @@ class BlockStore:
     def create(self) -> None:
         """Make arrays that are not there yet."""
         for store in self.stores.values():
-            if not (store.path / "0" / "zarr.json").is_file():
+            if not ((store.path / "0" / "zarr.json").is_file() and (store.path / "zarr.json").is_file()):
                 store.create()
 
     def sweep(self) -> None:

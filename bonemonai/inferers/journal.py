@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from bonemonai.data.atomic import atomic_path
 
 Block = tuple[int, int]  # first plane, first row
 
@@ -44,10 +47,19 @@ class Journal:
 
     def append(self, block: Block, sha256: str) -> None:
         """Record a block, all of whose bytes are on disk already; on return the line is, too."""
-        line = json.dumps({"block": list(block), "sha256": sha256})
-        self._stream.write(f"{line}\n".encode())
+        self._stream.write(_line(block, sha256))
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+
+def rewrite_journals(folder: Path, done: Mapping[Block, str]) -> None:
+    """Replace all journals of a folder by one that holds these blocks."""
+    first = folder / "journal-0.jsonl"
+    with atomic_path(first) as partial:
+        partial.write_bytes(b"".join(_line(block, sha256) for block, sha256 in done.items()))
+    for path in folder.glob("journal-*.jsonl"):
+        if path != first:
+            path.unlink()
 
 
 def read_journals(folder: Path) -> dict[Block, str]:
@@ -60,6 +72,10 @@ def read_journals(folder: Path) -> dict[Block, str]:
                 plane, row = entry["block"]
                 done[int(plane), int(row)] = str(entry["sha256"])
     return done
+
+
+def _line(block: Block, sha256: str) -> bytes:
+    return json.dumps({"block": list(block), "sha256": sha256}).encode() + b"\n"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from bonemonai.errors import InputError
+
 Items = dict[str, torch.Tensor]
 
 
@@ -145,11 +147,14 @@ class ItemOutput(Output):
 
     def reduce(self, prediction: torch.Tensor, items: Items) -> torch.Tensor:
         """See :meth:`Output.reduce`."""
-        return items[self.key][0].to(torch.uint8)
+        return self.skip((), items)
 
     def skip(self, shape: Sequence[int], items: Items) -> torch.Tensor:
         """The entry itself: it does not depend on the network."""
-        return items[self.key][0].to(torch.uint8)
+        item = items[self.key][0]
+        if not torch.equal(item.to(torch.uint8).to(item.dtype), item):
+            raise InputError("preprocessing", f"{self.key!r} holds values that are no uint8: fractions, or beyond 255.")
+        return item.to(torch.uint8)
 
 
 def _running_maximum(prediction: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,10 @@ class OverlapSweep:
         cval: what an image smaller than the window is padded with.
         recompute: see above.
         device: where accumulators live.
+
+    Attributes:
+        seen: windows of all regions so far.
+        left_out: those of them that were empty.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class OverlapSweep:
     ) -> None:
         self.grid, self.sw_batch_size, self.cval, self.recompute = grid, sw_batch_size, cval, recompute
         self.device = torch.device(device)
+        self.seen = self.left_out = 0
         self.weight = compute_importance_map(grid.roi_size, mode=mode, sigma_scale=sigma_scale, device=self.device)
 
     def windows_in_band(self, rows: slice) -> list[tuple[int, ...]]:
@@ -126,8 +131,11 @@ class OverlapSweep:
         offset = self.grid.pad[0][0]
         for batch, following in zip(batches, [*batches[1:], None], strict=True):
             wanted = [start for start in batch if open_planes.touches(start)]
+            self.seen += len(wanted)
             if empty is not None:
+                before = len(wanted)
                 wanted = [start for start in wanted if not empty(self._box(start))]
+                self.left_out += before - len(wanted)
             if wanted:
                 windows = torch.stack([self._window(fetch, start) for start in batch])
                 output = forward(windows, f"windows at plane {batch[0][0] - offset}").to(self.device)

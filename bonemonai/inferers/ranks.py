@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -24,7 +25,8 @@ def join_ranks() -> None:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
     if launched and distributed.is_available() and not distributed.is_initialized():
         # blocks are shared by number: nothing but waiting for each other goes through the group
-        idist.initialize("gloo")
+        # a process that dies is noticed at once; waiting for one that counts, or writes smaller levels, may take hours
+        idist.initialize("gloo", timeout=timedelta(days=7))
 
 
 def rank() -> int:

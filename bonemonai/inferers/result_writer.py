@@ -16,13 +16,14 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bonemonai.data.atomic import atomic_path
-from bonemonai.data.nifti_writer import NiftiWriter
+from bonemonai.data.nifti_writer import LONGEST_AXIS, NiftiWriter
+from bonemonai.data.ome_zarr_store import OmeZarrStore
 from bonemonai.data.stack_writer import StackWriter
 from bonemonai.data.tiff_stack_writer import TiffStackWriter
 from bonemonai.data.volume import Volume, open_volume
-from bonemonai.errors import BonemonaiError, InputError, OutputError, ResumeError
+from bonemonai.errors import BonemonaiError, InputError, OutputError, ResumeError, find_bonemonai_error
 from bonemonai.inferers.block_store import BlockStore
-from bonemonai.inferers.journal import Block, Journal, read_journals
+from bonemonai.inferers.journal import Block, Journal, read_journals, rewrite_journals
 from bonemonai.inferers.outputs import Output
 from bonemonai.inferers.ranks import agree, meet, rank, share, world_size
 from bonemonai.inferers.tiling import Box
@@ -118,14 +119,19 @@ class ResultWriter:
             ResumeError: if there is a run of another fingerprint.
             OutputError: if another process works on these results, or results not made by such a run are in the way.
         """
-        if volume.voxel_size_um is None:
-            raise InputError(volume.path, "does not state its voxel size; say --voxel_size_um.")
-        store = BlockStore(self.work_dir, self.outputs, volume.shape, volume.voxel_size_um, chunks)
+        self.check_scan(volume)
+        store = BlockStore(self.work_dir, self.outputs, volume.shape, volume.voxel_size_um or (), chunks)
         expected = json.loads(json.dumps(fingerprint))
+        first = agree(lambda: expected)
+        if first != expected:
+            differing = ", ".join(_differences(first, expected))
+            meet(ResumeError("run", f"process {rank()} differs from the first in {differing}; all must be alike."))
+        meet(None)
         with ExitStack() as stack:
-            if rank() == 0:
-                stack.enter_context(self._lock())
-            done = agree(lambda: self._prepare(store, expected, blocks))
+            done = agree(lambda: self._begin(stack, store, expected, blocks))
+            if rank() > 0:
+                # a process that outlives its run must not write into the next one
+                stack.enter_context(_locked(self.work_dir / f"lock-{rank()}", self.output_dir))
             run = ResultRun(store, self.work_dir, [] if done is None else [b for b in blocks if _key(b) not in done])
             run.complete, run.resumed = done is None, len(done or ())
             if run.complete:
@@ -134,102 +140,129 @@ class ResultWriter:
                 return
             failure: BonemonaiError | None = None
             try:
-                with Journal(self.work_dir / f"journal-{rank()}.jsonl") as journal, _as_output_error(self.output_dir):
+                with _as_output_error(self.output_dir), Journal(self.work_dir / f"journal-{rank()}.jsonl") as journal:
                     run.journal = journal
                     yield run
-            except BonemonaiError as error:
-                failure = error
+            except Exception as error:
+                failure = as_refusal(error, volume.path)
             meet(failure)
             agree(lambda: self._publish(store, blocks, run.about, volume))
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def check_scan(self, volume: Volume) -> None:
+        """Refuse a scan whose results could not be written, before anything is computed.
+
+        Raises:
+            InputError: if its voxel size is unknown, the results would lie within it or have no room in a copy's
+                format, or the attributes are no JSON values.
+        """
+        if volume.voxel_size_um is None:
+            raise InputError(volume.path, "does not state its voxel size; say --voxel_size_um.")
+        if volume.path.is_dir() and self.output_dir.resolve().is_relative_to(volume.path.resolve()):
+            raise InputError(self.output_dir, "lies within the scan's own folder; choose another --output_dir.")
+        if self.also == "nifti" and max(volume.shape) > LONGEST_AXIS:
+            raise InputError(volume.path, f"has an axis longer than NIfTI's {LONGEST_AXIS}; leave --also out.")
+        try:
+            json.dumps(self.attributes)
+        except TypeError as error:
+            raise InputError("attributes", f"must be JSON values: {error}.") from error
+
+    def _begin(
+        self, stack: ExitStack, store: BlockStore, expected: dict[str, Any], blocks: Sequence[Box]
+    ) -> set[Block] | None:
+        """Lock the results, and find the blocks that are done; None if everything is there and whole."""
         with _as_output_error(self.output_dir):
             self.work_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.work_dir / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(self.output_dir, "another run is working on these results.") from error
-        try:
-            yield
-        finally:
-            lock.release()
+            stack.enter_context(_locked(self.work_dir / "lock", self.output_dir))
+            for other in self.work_dir.glob("lock-*"):
+                with _locked(other, self.output_dir):
+                    pass
+            self._complete_publication()
+            return self._prepare(store, expected, blocks)
 
     def _prepare(self, store: BlockStore, expected: dict[str, Any], blocks: Sequence[Box]) -> set[Block] | None:
-        """Blocks that are done; None if all results are there and whole."""
-        known = _read_json(self.work_dir / "fingerprint.json")
-        finished = known is not None and self.record.is_file() and not (self.work_dir / "publishing").exists()
-        finished = finished and not any(s.path.exists() for s in store.stores.values())
-        with _as_output_error(self.output_dir):
-            if known is None or (self.overwrite and (finished or known != expected)):
-                self._start_anew(store, expected)
-                return set()
-            if known != expected:
-                raise ResumeError(
-                    self.output_dir,
-                    f"holds a run that differs in {', '.join(_differences(known, expected))}; say --overwrite True to "
-                    "start anew, or choose another --output_dir.",
-                )
-            whole = self._verified(store.at(self.output_dir), blocks) if finished else set()
-            if finished and len(whole) == len(blocks):
+        known, record = _read_json(self.work_dir / "fingerprint.json"), _read_json(self.record)
+        finished = known is not None and record is not None and not any(s.path.exists() for s in store.stores.values())
+        if known is None or (self.overwrite and (finished or known != expected)):
+            self._start_anew(store, expected)
+            return set()
+        if known != expected:
+            raise ResumeError(
+                self.output_dir,
+                f"holds a run that differs in {', '.join(_differences(known, expected))}; say --overwrite True to "
+                "start anew, or choose another --output_dir.",
+            )
+        if finished:
+            done = self._verified(store.at(self.output_dir), blocks)
+            if len(done) == len(blocks) and self._is_whole(record or {}):
                 return None
-            self._take_back(store, finished=finished)
-            store.sweep()
-            store.create()
-            done = self._verified(store, blocks)
-            logger.info("%s: %d of %d blocks are done already.", self.output_dir, len(done), len(blocks))
-            return done
+            self._take_back(store)
+        store.sweep()
+        store.create()
+        done = self._verified(store, blocks)
+        # one journal of what was found to be true: a stale line of another process must not win later
+        rewrite_journals(self.work_dir, done)
+        logger.info("%s: %d of %d blocks are done already.", self.output_dir, len(done), len(blocks))
+        return set(done)
+
+    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether all that was published is there, metadata included."""
+        for name in record.get("files", []):
+            path = self.output_dir / name
+            if not path.exists():
+                return False
+            if name.endswith(".zarr") and "ome" not in ((_read_json(path / "zarr.json") or {}).get("attributes") or {}):
+                return False
+        return True
 
     def _start_anew(self, store: BlockStore, expected: dict[str, Any]) -> None:
-        for output in self.outputs:
-            paths = [self.output_dir / output.name]
-            paths += [_copied(paths[0], self.also)] if self.also else []
-            path = next((path for path in paths if path.exists()), None)
-            if path is not None and not self.overwrite:
-                raise OutputError(path, "exists already; say --overwrite True, or choose another --output_dir.")
+        for name in self._names():
+            if (self.output_dir / name).exists() and not self.overwrite:
+                raise OutputError(
+                    self.output_dir / name, "exists already; say --overwrite True, or choose another --output_dir."
+                )
         # first the fingerprint: without it nothing of the rest counts
         (self.work_dir / "fingerprint.json").unlink(missing_ok=True)
-        (self.work_dir / "publishing").unlink(missing_ok=True)
-        for journal in self.work_dir.glob("journal-*.jsonl"):
-            journal.unlink()
-        for folder in self.work_dir.glob("*.ome.zarr"):
-            shutil.rmtree(folder)
+        rewrite_journals(self.work_dir, {})
+        for left in (*self.work_dir.glob("*.ome.zarr"), self.work_dir / "copies"):
+            shutil.rmtree(left, ignore_errors=True)
         store.create()
         _write_json(self.work_dir / "fingerprint.json", expected)
 
-    def _take_back(self, store: BlockStore, *, finished: bool) -> None:
-        """Move results that have their names already back to where blocks can be written."""
-        if finished or (self.work_dir / "publishing").exists():
-            (self.work_dir / "publishing").touch()
-            for array in store.stores.values():
-                published = self.output_dir / array.path.name
-                if published.is_dir() and not array.path.exists():
-                    published.rename(array.path)
-            (self.work_dir / "publishing").unlink()
+    def _names(self) -> list[str]:
+        """Of everything that is published."""
+        names = [output.name for output in self.outputs]
+        return names + ([_copied(name, self.also) for name in names] if self.also else [])
 
-    def _verified(self, store: BlockStore, blocks: Sequence[Box]) -> set[Block]:
-        """Blocks whose files are what the journal says."""
+    def _take_back(self, store: BlockStore) -> None:
+        """Move results to where blocks can be written again; without a record they are not finished."""
+        for array in store.stores.values():
+            published = self.output_dir / array.path.name
+            if published.is_dir():
+                published.rename(array.path)
+        self.record.unlink(missing_ok=True)
+
+    def _verified(self, store: BlockStore, blocks: Sequence[Box]) -> dict[Block, str]:
+        """Blocks whose files are what the journal says, and their digests."""
         journal = read_journals(self.work_dir)
-        done = set()
+        done = {}
         for block in blocks:
             key = _key(block)
             if key in journal:
                 if store.digest(block) == journal[key]:
-                    done.add(key)
+                    done[key] = journal[key]
                 else:
                     logger.warning("block at plane %d, row %d is damaged or lost; it is made again.", *key)
         return done
 
-    def _copy(self, result: Path, scan: Volume) -> None:
-        """Write a complete result in the other format, too."""
+    def _copy(self, array: OmeZarrStore, scan: Volume) -> None:
+        """Make a complete result's copy in the other format, beside it."""
         if self.also is None or scan.voxel_size_um is None:
             return
-        volume = open_volume(result)
+        volume = open_volume(array.path)
         # neither format has float16
         dtype = np.dtype(np.float32) if volume.dtype == np.float16 else volume.dtype
         common: dict[str, Any] = {"shape": volume.shape, "dtype": dtype, "voxel_size_um": scan.voxel_size_um}
-        path = _copied(result, self.also)
+        path = self.work_dir / "copies" / _copied(array.path.name, self.also)
         writer: StackWriter
         if self.also == "nifti":
             writer = NiftiWriter(path, **common, affine_lps=scan.affine_lps, overwrite=True)
@@ -247,23 +280,70 @@ class ResultWriter:
         with _as_output_error(self.output_dir):
             for array in store.stores.values():
                 array.finish(self.attributes)
-            (self.work_dir / "publishing").touch()
-            for array in store.stores.values():
-                final = self.output_dir / array.path.name
-                replaced = self.work_dir / f"{final.name}.replaced"
-                shutil.rmtree(replaced, ignore_errors=True)
+                self._copy(array, scan)
+            record = {**self.attributes, "inference": dict(about), "files": self._names()}
+            # from here on the next run, whatever it is, completes this one first
+            _write_json(self.work_dir / "publishing.json", record)
+            self._complete_publication()
+
+    def _complete_publication(self) -> None:
+        """Give results their names, all of them, once ``publishing.json`` says that they are complete."""
+        record = _read_json(self.work_dir / "publishing.json")
+        if record is None:
+            return
+        earlier = (_read_json(self.record) or {}).get("files", [])
+        replaced = self.work_dir / "replaced"
+        replaced.mkdir(exist_ok=True)
+        for name in record["files"]:
+            source = next((f for f in (self.work_dir / name, self.work_dir / "copies" / name) if f.exists()), None)
+            if source is not None:
+                final = self.output_dir / name
                 if final.exists():
-                    final.rename(replaced)
-                array.path.rename(final)
-                shutil.rmtree(replaced, ignore_errors=True)
-                self._copy(final, scan)
-            _write_json(self.record, {**self.attributes, "inference": dict(about)})
-            (self.work_dir / "publishing").unlink()
+                    _remove(replaced / name)
+                    final.rename(replaced / name)
+                source.rename(final)
+        for name in set(earlier) - set(record["files"]):
+            _remove(self.output_dir / name)
+        _write_json(self.record, record)
+        (self.work_dir / "publishing.json").unlink()
+        shutil.rmtree(replaced)
+        shutil.rmtree(self.work_dir / "copies", ignore_errors=True)
 
 
-def _copied(path: Path, also: str) -> Path:
-    """Where the copy of a result in another format goes."""
-    return path.with_name(path.name.removesuffix(".ome.zarr") + (".nii" if also == "nifti" else ""))
+def _copied(name: str, also: str) -> str:
+    """Name of a result's copy in another format."""
+    return name.removesuffix(".ome.zarr") + (".nii" if also == "nifti" else "")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path, results: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(results, "another run is working on these results.") from error
+    except OSError as error:
+        raise OutputError(path, f"cannot be locked: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def as_refusal(error: Exception, subject: str | Path) -> BonemonaiError:
+    """The refusal behind an error, or one made of it: what a network or a transform raises is about the scan."""
+    refusal = find_bonemonai_error(error)
+    if refusal is None:
+        refusal = InputError(subject, f"cannot be inferred: {type(error).__name__}: {error}")
+        refusal.__cause__ = error
+    return refusal
 
 
 class ResultRun:

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bonemonai.data.prepared_volume import PreparedVolume
-from bonemonai.errors import InputError
+from bonemonai.errors import BonemonaiError, InputError
 from bonemonai.inferers.activation_memory import ActivationMemory, measure_activations
 from bonemonai.inferers.allocator import allocator_is_tuned
 from bonemonai.inferers.block_sink import BlockSink
@@ -30,9 +30,9 @@ from bonemonai.inferers.outputs import Output
 from bonemonai.inferers.overlap_sweep import OverlapSweep
 from bonemonai.inferers.plan import StreamPlan, Workload, plan_exact, plan_overlap
 from bonemonai.inferers.plane_stream import PlaneStream, item_bytes
-from bonemonai.inferers.ranks import agree, rank
+from bonemonai.inferers.ranks import agree, meet, rank
 from bonemonai.inferers.receptive_field import ReceptiveField, check_tiles, pad_to_stride, probe_receptive_field
-from bonemonai.inferers.result_writer import ResultRun, ResultWriter
+from bonemonai.inferers.result_writer import ResultRun, ResultWriter, as_refusal
 from bonemonai.inferers.run_fingerprint import run_fingerprint
 from bonemonai.inferers.slice_wise import SliceWise
 from bonemonai.inferers.tiling import Box, WindowGrid, exact_tiles, voxels
@@ -263,8 +263,17 @@ class StreamingInferer(Inferer):
     def _stream(
         self, scan: PreparedVolume, network: Callable[..., Any], writer: ResultWriter, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        self._count_grey_values(scan, writer)
-        plan, how = self._prepare(scan, network, writer.outputs)
+        if args or kwargs:
+            raise InputError("network", "takes no further arguments over a scan: no record would say which.")
+        failure: BonemonaiError | None = None
+        try:
+            writer.check_scan(scan.volume)
+            self._count_grey_values(scan, writer)
+            plan, how = self._prepare(scan, network, writer.outputs)
+        except Exception as error:
+            failure = as_refusal(error, scan.volume.path)
+        # all processes go on, or none
+        meet(failure)
         forward = self._forward(network, 3, *args, **kwargs)
         expected = run_fingerprint(
             scan, network, writer, inferer=self._settings(how), grid=plan.describe(), strict=self.strict
@@ -286,7 +295,7 @@ class StreamingInferer(Inferer):
         run: ResultRun,
         outputs: Sequence[Output],
     ) -> float:
-        """Infer this process's blocks; return the share of voxels that was skipped."""
+        """Infer this process's blocks; return the share of voxels, or of windows, that was skipped."""
         skipped = done = 0
         total = sum(voxels(box) for box in run.remaining)
         bar = tqdm(total=total, desc=f"inferring {scan.volume.path.name}", unit="voxel", unit_scale=True,
@@ -296,13 +305,13 @@ class StreamingInferer(Inferer):
                 region = (slice(segment[0][0].start, segment[-1][0].stop), *segment[0][1:])
                 reads = how.reads(region) if isinstance(how, OverlapSweep) else _haloed(region, scan.shape, how)
                 stream = PlaneStream(scan, reads[0], reads[1], ahead=plan.ahead, readers=self.readers)
-                with stream, BlockSink(segment, outputs, stream, run, pool, scan, bar) as sink:
+                with stream, BlockSink(segment, outputs, stream, run, pool, scan, bar, self.skip_key) as sink:
                     if isinstance(how, OverlapSweep):
                         self._sweep_windows(region, how, stream, sink, forward)
+                        skipped, done = how.left_out, how.seen
                     else:
                         self._sweep_tiles(segment, plan, how, scan.shape, stream, sink, forward)
-                    skipped += sink.skipped
-                    done += voxels(region)
+                        skipped, done = skipped + sink.skipped, done + voxels(region)
         return skipped / done if done else 0.0
 
     def _sweep_windows(
@@ -349,6 +358,8 @@ class StreamingInferer(Inferer):
     def _prepare(
         self, scan: PreparedVolume, network: Callable[..., Any], outputs: Sequence[Output]
     ) -> tuple[StreamPlan, ReceptiveField | OverlapSweep]:
+        if self.padding_mode != "constant":
+            raise InputError("padding_mode", f"must be constant over a scan, got {self.padding_mode!r}.")
         middle = scan.shape[0] // 2
         with torch.no_grad():
             item = scan.planes(middle, middle + 1)[0]
@@ -363,7 +374,7 @@ class StreamingInferer(Inferer):
             in_channels=channels,
             item_bytes=item_bytes(item) / (scan.shape[1] * scan.shape[2]),
             raw_bytes=scan.volume.dtype.itemsize,
-            planes_at_once=scan.volume.planes_at_once,
+            planes_at_once=min(scan.volume.planes_at_once, scan.shape[0]),
             output_bytes=sum(output.dtype.itemsize for output in outputs),
             activations=self._activations(network, channels, field),
         )
@@ -417,7 +428,10 @@ class StreamingInferer(Inferer):
         """Halo and stride over the axes of the input, probed once for each network."""
         inner = self._network_dims(dims)
         known = _FIELDS.setdefault(network, {}) if isinstance(network, nn.Module) else {}
-        key = channels, inner, str(self.halo), str(self.stride)
+        if isinstance(network, nn.Module) and network.training:
+            raise InputError(type(network).__name__, "is in training mode; call its eval() before inference.")
+        # by its structure, too, which a network's owner may change
+        key = channels, inner, str(self.halo), str(self.stride), str(network)
         if key not in known:
             if self.halo is not None and self.stride is not None:
                 field = ReceptiveField(ensure_tuple_rep(self.halo, inner), ensure_tuple_rep(self.stride, inner))

@@ -38,6 +38,7 @@ def infer_whole_volume(
     Returns:
         What was done, as ``run.json`` says it.
     """
+    writer.check_scan(scan.volume)
     agree(lambda: scan.count_grey_values(writer.grey_values))
     scan.count_grey_values(writer.grey_values)
     plane_by_plane = network_dims(network) == 2 and not isinstance(inferer, SliceInferer)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonemonai.inferers.journal import Journal, read_journals
+from bonemonai.inferers.journal import Journal, read_journals, rewrite_journals
 
 
 def test_lines_of_all_processes_are_read_and_the_last_of_a_block_counts(tmp_path: Path) -> None:
@@ -42,3 +42,12 @@ def test_torn_end_costs_the_last_line_only(cut: int, tmp_path_factory: pytest.Te
 def test_lines_that_are_none_do_not_count(line: str, tmp_path: Path) -> None:
     (tmp_path / "journal-0.jsonl").write_text(line + "\n")
     assert read_journals(tmp_path) == {}
+
+
+def test_rewriting_leaves_one_journal_of_what_is_true(tmp_path: Path) -> None:
+    for number in range(3):
+        with Journal(tmp_path / f"journal-{number}.jsonl") as journal:
+            journal.append((0, 0), f"stale {number}")
+    rewrite_journals(tmp_path, {(0, 0): "true", (16, 0): "too"})
+    assert [path.name for path in tmp_path.iterdir()] == ["journal-0.jsonl"]
+    assert read_journals(tmp_path) == {(0, 0): "true", (16, 0): "too"}

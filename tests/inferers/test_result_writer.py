@@ -131,13 +131,52 @@ def test_damaged_block_is_made_again(
     assert drill.content(tmp_path) == undisturbed
 
 
-def test_killed_while_results_get_their_names(scan: Path, undisturbed: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_killed_while_results_get_their_names(moved: int, scan: Path, undisturbed: str, tmp_path: Path) -> None:
+    """The next run completes the publication of this one first, whatever it then does."""
     assert run(scan, tmp_path) == 0
-    # as if the second rename, and what comes after, had not happened
-    (tmp_path / "probability.ome.zarr").rename(tmp_path / WORK / "probability.ome.zarr")
-    (tmp_path / WORK / "publishing").touch()
-    assert run(scan, tmp_path) == 0
+    record = tmp_path / "run.json"
+    record.rename(tmp_path / WORK / "publishing.json")
+    for name in ("label.ome.zarr", "probability.ome.zarr")[moved:]:
+        (tmp_path / name).rename(tmp_path / WORK / name)
+    assert run(scan, tmp_path, seed=1) == 3
     assert drill.content(tmp_path) == undisturbed
+    assert run(scan, tmp_path) == 0
+    assert record.exists()
+    assert not (tmp_path / WORK / "publishing.json").exists()
+
+
+def test_overwriting_removes_copies_of_the_earlier_result(scan: Path, tmp_path: Path) -> None:
+    drill.infer(scan, tmp_path, also="nifti")
+    drill.infer(scan, tmp_path, seed=1, overwrite=True)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {WORK, "label.ome.zarr", "probability.ome.zarr", "run.json"}
+
+
+@pytest.mark.parametrize("lost", ["label.nii", "probability.ome.zarr/zarr.json"])
+def test_lost_copies_and_metadata_are_made_again(lost: str, scan: Path, tmp_path: Path) -> None:
+    drill.infer(scan, tmp_path, also="nifti")
+    before = drill.content(tmp_path)
+    (tmp_path / lost).unlink()
+    assert not drill.infer(scan, tmp_path, also="nifti")["complete_before"]
+    assert (tmp_path / lost).exists()
+    assert drill.content(tmp_path) == before
+
+
+def test_output_within_the_scans_folder_is_refused(scan: Path, tmp_path: Path) -> None:
+    drill.infer(scan, tmp_path / "a", also="tiff")
+    with pytest.raises(InputError, match="lies within the scan's own folder"):
+        drill.infer(tmp_path / "a" / "label", tmp_path / "a" / "label" / "out")
+
+
+def test_processes_that_differ_are_refused(scan: Path, tmp_path: Path) -> None:
+    port = free_port()
+    processes = [
+        drill.start(drill.infer, scan, tmp_path, seed=rank, ranks=(rank, 2, port), errors=tmp_path / f"{rank}.txt")
+        for rank in range(2)
+    ]
+    assert [drill.finish(process) for process in processes] == [3, 3]
+    assert "process 1 differs from the first in weights" in (tmp_path / "0.txt").read_text()
 
 
 def test_changed_weights_config_or_input_refuse_to_resume(scan: Path, tmp_path: Path) -> None:
