@@ -34,10 +34,13 @@ def test_commands_and_python(tmp_path: Path) -> None:
         )  # fmt: skip
         assert run.returncode == 0, f"{script}\n{run.stderr[-3000:]}"
     assert (tmp_path / "results" / "report.html").is_file()
+    said = ""
     for code in blocks("python"):
         run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
-        assert "(6, 120, 120) float32 (1.6, 1.6, 1.6)" in run.stdout
+        said += run.stdout
+    assert "(6, 120, 120) float32 (1.6, 1.6, 1.6)" in said
+    assert (tmp_path / "labels" / "label.ome.zarr").is_dir()
 
 
 def test_links_lead_somewhere() -> None:
