@@ -24,6 +24,7 @@ from bonemonai.errors import find_bonemonai_error
 from bonemonai.inferers import LabelOutput, ProbabilityOutput, ResultWriter, StreamingInferer, join_ranks
 from bonemonai.inferers.block_store import BlockStore
 from bonemonai.inferers.journal import Journal
+from bonemonai.inferers.ranks import agree
 from bonemonai.networks import LacunaUNet
 from tests.conftest import ROOT
 
@@ -114,6 +115,11 @@ def kill_at(point: str, block: int) -> None:
             die()
 
     BlockStore.write, Journal.append = dying_write, dying_append
+
+
+def agree_on_nothing() -> None:
+    """A decision of the first process that ends in an error nobody expects."""
+    agree(lambda: 1 // 0)
 
 
 def start(target: Callable[..., Any], *arguments: Any, **options: Any) -> BaseProcess:

@@ -11,7 +11,7 @@ import ignite.distributed as idist
 import torch
 from torch import distributed
 
-from bonemonai.errors import BonemonaiError
+from bonemonai.errors import BonemonaiError, find_bonemonai_error
 
 _T = TypeVar("_T")
 _DIED = "another process of this run ended early; start it again to resume."
@@ -78,8 +78,10 @@ def agree(decide: Callable[[], _T]) -> _T:
     if rank() == 0:
         try:
             answer[0] = decide()
-        except BonemonaiError as refusal:
-            answer[1] = refusal
+        except Exception as error:
+            # whatever it is, the others must not be left waiting
+            failed = BonemonaiError("run", f"the first process failed: {type(error).__name__}: {error}")
+            answer[1] = find_bonemonai_error(error) or failed
     try:
         distributed.broadcast_object_list(answer, src=0)
     except RuntimeError as error:

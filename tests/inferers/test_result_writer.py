@@ -295,6 +295,14 @@ def test_failure_of_one_process_is_everyones(scan: Path, tmp_path: Path) -> None
     assert [drill.finish(process) for process in processes] == [4, 4]
 
 
+def test_unexpected_error_of_the_first_process_reaches_the_others(tmp_path: Path) -> None:
+    port = free_port()
+    errors = [tmp_path / f"{rank}.txt" for rank in range(2)]
+    processes = [drill.start(drill.agree_on_nothing, ranks=(rank, 2, port), errors=errors[rank]) for rank in range(2)]
+    assert [drill.finish(process, 30) for process in processes] == [1, 1]
+    assert all("the first process failed: ZeroDivisionError" in path.read_text() for path in errors)
+
+
 def test_results_that_are_in_the_way_are_refused(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "label.ome.zarr").mkdir()
     with pytest.raises(OutputError, match="exists already; say --overwrite True"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,6 @@ def test_byte_between_the_samples_is_seen_by_strict_only(scan: Path) -> None:
     content = bytearray(scan.read_bytes())
     content[100_000] ^= 1
     scan.write_bytes(content)
-    import os
-
     os.utime(scan, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert fingerprint(scan)["input"] == plain["input"]
     assert fingerprint(scan, strict=True)["input"] != strict["input"]
