@@ -85,3 +85,17 @@ def find_bonemonai_error(error: BaseException | None) -> BonemonaiError | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def as_refusal(error: Exception, subject: str | Path) -> BonemonaiError:
+    """Return the refusal behind an error, or one made of it: what a network or a transform raises is about the scan.
+
+    Args:
+        error: the exception that was caught.
+        subject: the scan, for errors that are no refusals.
+    """
+    refusal = find_bonemonai_error(error)
+    if refusal is None:
+        refusal = InputError(subject, f"cannot be inferred: {type(error).__name__}: {error}")
+        refusal.__cause__ = error
+    return refusal

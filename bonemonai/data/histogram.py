@@ -144,21 +144,24 @@ class StreamingHistogram:
         return float(np.clip(self._low + step * (index + share), self.minimum, self.maximum))
 
 
-def volume_histogram(volume: Volume, *, progress: bool = False) -> StreamingHistogram:
+def volume_histogram(volume: Volume, *, memory: float = 256e6, progress: bool = False) -> StreamingHistogram:
     """Count the grey values of a volume in one pass, a few planes at a time.
 
     Args:
-        volume: any size; about 8 MB of it are held at once, and ten times that while they are counted.
+        volume: any size.
+        memory: bytes of it that may be held at once; counting takes 80 MB besides.
         progress: show a bar on standard error.
 
     Raises:
         InputError: if the volume holds NaN or infinite values, or one grey value only.
     """
     histogram = StreamingHistogram()
-    planes = max(1, 8_000_000 // (volume.shape[1] * volume.shape[2] * volume.dtype.itemsize))
+    part = 8_000_000 // volume.dtype.itemsize
     with tqdm(total=volume.shape[0], desc=f"grey values of {volume.path.name}", disable=not progress) as bar:
-        for _, block in volume.blocks(planes):
-            histogram.update(block)
+        for _, block in volume.blocks(volume.planes_within(memory)):
+            values = block.reshape(-1)
+            for start in range(0, values.size, part):
+                histogram.update(values[start : start + part])
             bar.update(len(block))
     if histogram.non_finite:
         raise InputError(volume.path, f"holds {histogram.non_finite} values that are NaN or infinite.")

@@ -75,7 +75,7 @@ def dump_volume(volume: Volume, out: str | Path) -> tuple[Path, Path]:
     # written, not mapped: a full disk kills a process that writes to a map
     with atomic_path(array_path) as partial, open(partial, "wb") as stream:
         np.lib.format.write_array_header_2_0(stream, description)
-        for _, block in volume.blocks(_planes_a_block(volume)):
+        for _, block in volume.blocks(volume.planes_within(_SAMPLED_BYTES)):
             stream.write(block.data)
     with atomic_path(facts_path) as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -124,12 +124,8 @@ def _value_range(volume: Volume, *, full: bool) -> str:
 
 def _blocks(volume: Volume, step: int) -> Any:
     if step == 1:
-        return (block for _, block in volume.blocks(_planes_a_block(volume)))
+        return (block for _, block in volume.blocks(volume.planes_within(_SAMPLED_BYTES)))
     return (volume.read(plane, plane + 1) for plane in range(0, volume.shape[0], step))
-
-
-def _planes_a_block(volume: Volume) -> int:
-    return max(1, 32_000_000 * volume.shape[0] // _bytes(volume))
 
 
 def _bytes(volume: Volume) -> int:

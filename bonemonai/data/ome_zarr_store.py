@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,10 +99,12 @@ class OmeZarrStore:
             steps = [2 if n > 1 else 1 for n in source.shape]
             shape = tuple(-(-n // step) for n, step in zip(source.shape, steps, strict=True))
             target = self._create(str(len(factors)), shape)
-            for start in range(0, shape[0], self._chunks[0]):
-                stop = min(start + self._chunks[0], shape[0])
-                block = np.asarray(source[start * steps[0] : stop * steps[0]])
-                target[start:stop] = self._halve(block, steps)
+            # chunk by chunk: each is read once, and memory does not grow with the plane
+            for box in _boxes(shape, target.chunks):
+                block = np.asarray(
+                    source[tuple(slice(s.start * k, s.stop * k) for s, k in zip(box, steps, strict=True))]
+                )
+                target[box] = self._halve(block, steps)
             factors.append([f * step for f, step in zip(factors[-1], steps, strict=True)])
             source = target
         return factors
@@ -131,3 +134,9 @@ class OmeZarrStore:
         }
         group = zarr.open_group(self.path, mode="a")
         group.attrs.update({"ome": {"version": "0.5", "multiscales": [multiscale]}, "bonemonai": attributes})
+
+
+def _boxes(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    starts = (range(0, n, chunk) for n, chunk in zip(shape, chunks, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(low, min(low + c, n)) for low, c, n in zip(corner, chunks, shape, strict=True))

@@ -45,11 +45,12 @@ class PreparedVolume:
         """(planes, rows, columns)."""
         return self.volume.shape
 
-    def count_grey_values(self, cache: Path | None = None, *, progress: bool = False) -> None:
+    def count_grey_values(self, cache: Path | None = None, *, memory: float = 256e6, progress: bool = False) -> None:
         """Count the grey values that the transforms need, in one pass over the scan, or take them from a cache.
 
         Args:
             cache: file that keeps them, with a digest of the scan's files; it is not used for any other scan.
+            memory: bytes of the scan that may be held at once.
             progress: show a bar on standard error.
         """
         if self.transform is None or self._histogram is not None:
@@ -58,7 +59,7 @@ class PreparedVolume:
         if cache is not None:
             self._histogram = StreamingHistogram.load(cache, scan=label)
         if self._histogram is None:
-            self._histogram = volume_histogram(self.volume, progress=progress)
+            self._histogram = volume_histogram(self.volume, memory=memory, progress=progress)
             if cache is not None:
                 self._histogram.save(cache, scan=label)
 

@@ -109,10 +109,37 @@ class Volume(ABC):
         """Yield (first plane, block) over the whole volume, ``planes`` at a time.
 
         Args:
-            planes: planes a block, at least 1; the last block may be shorter.
+            planes: planes a block, at least 1; the last block may be shorter. :meth:`planes_within` says how many.
         """
-        for start in range(0, self.shape[0], planes):
-            yield start, self.read(start, min(start + planes, self.shape[0]))
+        for slab in self.slabs(planes):
+            yield slab.start, self.read(slab.start, slab.stop)
+
+    def slabs(self, together: int, planes: slice = slice(None)) -> Iterator[slice]:
+        """Cut planes into reads; fewer planes than lie together on disk never cross a border between those.
+
+        Args:
+            together: planes of a read.
+            planes: to be cut.
+        """
+        unit = max(together, self.planes_at_once)
+        start, end, _ = planes.indices(self.shape[0])
+        while start < end:
+            stop = min(start + together, (start // unit + 1) * unit, end)
+            yield slice(start, stop)
+            start = stop
+
+    def planes_within(self, memory: float) -> int:
+        """How many planes to read together: whole multiples of :attr:`planes_at_once` decode nothing twice.
+
+        Args:
+            memory: bytes that they may take, decoded; a single plane is read whatever it takes.
+        """
+        at_once = min(self.planes_at_once, self.shape[0])
+        fitting = max(1, int(memory // (self.shape[1] * self.shape[2] * self.dtype.itemsize)))
+        if fitting >= at_once:
+            return fitting // at_once * at_once
+        # equal parts: each decodes all that lies together once more
+        return -(-at_once // -(-at_once // fitting))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, shape={self.shape}, dtype={self.dtype})"

@@ -94,7 +94,7 @@ def describe_plan(plan: StreamPlan, shape: Sequence[int], mode: str) -> dict[str
     return {
         "memory": f"{_gigabytes(plan.memory)} besides the network and the libraries",
         "blocks": f"{len(plan.blocks(shape))} of {plan.block[0]} planes x {plan.block[1]} rows, {plan.bands} band(s)",
-        "reads": f"every plane {plan.bands} time(s), and once for its grey values",
+        "reads": f"every plane {plan.reads} time(s), {plan.together} together, and once for its grey values",
         what: f"{' x '.join(map(str, plan.core))}, {plan.batch} a forward pass",
         "forward passes": f"{plan.forwards}; the network sees each voxel {plan.passes:.2f} times",
     }

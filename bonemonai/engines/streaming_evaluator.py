@@ -19,9 +19,9 @@ from torch import nn
 
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.scan_dataset import Scan, ScanDataset
-from bonemonai.errors import BatchError, BonemonaiError, ResumeError
+from bonemonai.errors import BatchError, BonemonaiError, ResumeError, as_refusal
 from bonemonai.inferers.ranks import meet, rank
-from bonemonai.inferers.result_writer import ResultWriter, as_refusal
+from bonemonai.inferers.result_writer import ResultWriter
 from bonemonai.inferers.streaming_inferer import StreamingInferer
 from bonemonai.inferers.whole_volume import infer_whole_volume
 

@@ -15,7 +15,7 @@ from bonemonai.errors import InputError, NumericalError
 from bonemonai.inferers.allocator import give_memory_back
 from bonemonai.inferers.outputs import Output
 from bonemonai.inferers.plane_stream import PlaneStream
-from bonemonai.inferers.result_writer import ResultRun
+from bonemonai.inferers.run_folder import ResultRun
 from bonemonai.inferers.tiling import Box, voxels
 
 

@@ -35,7 +35,7 @@ class Workload:
         in_channels: of the network's input.
         item_bytes: of a voxel after pre-processing, all entries together.
         raw_bytes: of a voxel on disk, decoded.
-        planes_at_once: that are read together.
+        planes_at_once: that lie together on disk.
         output_bytes: of a voxel, all outputs together.
         activations: of the network.
     """
@@ -58,8 +58,10 @@ class StreamPlan:
         chunk: (planes, rows, columns) of a chunk on disk.
         core: of a tile in mode exact, or the window.
         batch: tiles or windows in a forward pass.
-        ahead: blocks of planes that are read ahead.
+        together: planes that are read at once.
+        ahead: reads of so many planes that are made ahead.
         bands: how many bands of rows the volume is swept in; each reads every plane.
+        reads: how often a plane is read and decoded.
         passes: voxels that the network sees as a multiple of the voxels of the volume.
         forwards: how many forward passes that is.
         memory: bytes, beyond what the network and the libraries hold.
@@ -70,8 +72,10 @@ class StreamPlan:
     chunk: tuple[int, int, int]
     core: tuple[int, ...]
     batch: int
+    together: int
     ahead: int
     bands: int
+    reads: int
     passes: float
     forwards: int
     memory: int
@@ -119,14 +123,14 @@ def plan_exact(
     """
     best: StreamPlan | None = None
     refusal: InputError | None = None
-    for (depth, rows, chunk), ahead in itertools.product(_blocks(work.shape), (2, 1)):
+    for (depth, rows, chunk), together, ahead in itertools.product(_blocks(work.shape), _reads(work), (2, 1)):
         largest = tuple(map(min, (depth, rows, work.shape[2]), most or work.shape))
         fixed = {0: largest[0]}
         if spatial_dim is not None:
             fixed[spatial_dim] = min(batch, (depth, rows, work.shape[2])[spatial_dim])
-        held = _kept_bytes(work, fixed[0] + 2 * field.halo[0], rows + 2 * field.halo[1], ahead)
+        held = _kept_bytes(work, fixed[0] + 2 * field.halo[0], rows + 2 * field.halo[1], (ahead + 1) * together)
         held += 3 * work.output_bytes * depth * rows * work.shape[2]
-        reading = _reading_bytes(work)
+        reading = _reading_bytes(work, together)
         try:
             tile = choose_core(
                 work.shape,
@@ -142,15 +146,15 @@ def plan_exact(
             refusal = error
             continue
         bands = -(-work.shape[1] // rows)
-        reads = bands * math.prod(work.shape)
-        cost = tile.cost * work.activations.peak * _NS_FORWARD_BYTE + reads * _NS_READ
+        reads = bands * -(-work.planes_at_once // together)
+        cost = tile.cost * work.activations.peak * _NS_FORWARD_BYTE + reads * math.prod(work.shape) * _NS_READ
         if best is None or cost < best.cost:
             blocks = _grid(work.shape, depth, rows)
             sizes = ([side.stop - side.start for side in block] for block in blocks)
             tiles = sum(math.prod(-(-n // c) for n, c in zip(size, tile.core, strict=True)) for size in sizes)
             best = StreamPlan(
-                (depth, rows), chunk, tile.core, batch if spatial_dim is not None else 1, ahead,
-                bands, tile.passes, tiles, int(_HOLES * (held + tile.memory)) + reading, cost,
+                (depth, rows), chunk, tile.core, batch if spatial_dim is not None else 1, together,
+                ahead, bands, reads, tile.passes, tiles, int(_HOLES * (held + tile.memory)) + reading, cost,
             )  # fmt: skip
     if best is None:
         raise refusal or InputError("memory_budget", "is too small.")
@@ -176,33 +180,36 @@ def plan_overlap(work: Workload, sweep: OverlapSweep, *, budget: int, tuned: boo
     channels, columns = work.activations.channels, work.shape[2]
     best: StreamPlan | None = None
     least = math.inf
-    for (depth, rows, chunk), ahead in itertools.product(_blocks(work.shape, deep=False), (2, 1)):
+    blocks = _blocks(work.shape, deep=False)
+    for (depth, rows, chunk), together, ahead in itertools.product(blocks, _reads(work), (2, 1)):
         bands = [slice(r, min(r + rows, work.shape[1])) for r in range(0, work.shape[1], rows)]
         # a few windows deep, where the pattern shows, of the first, a middle and the last band
         deep = slice(0, min(work.shape[0], 3 * sweep.grid.roi_size[0] + sweep.sw_batch_size))
         samples = [(deep, bands[at], slice(0, columns)) for at in {0, len(bands) // 2, len(bands) - 1}]
         read_rows = max(read.stop - read.start for _, read, _ in map(sweep.reads, samples))
         open_planes = max(map(sweep.open_planes, samples))
-        memory = forward + _kept_bytes(work, open_planes, read_rows, ahead)
+        memory = forward + _kept_bytes(work, open_planes, read_rows, (ahead + 1) * together)
         # values of the open planes; counts and the quotient of those that are handed on
         memory += 4 * rows * columns * (channels * open_planes + (2 * channels + 2) * min(PIECE, open_planes))
         memory += 3 * work.output_bytes * depth * rows * columns
-        memory = int(_HOLES * memory) + _reading_bytes(work)
+        memory = int(_HOLES * memory) + _reading_bytes(work, together)
         least = min(least, memory)
         if memory > budget:
             continue
         forwards = sum(sweep.number_of_batches(band) for band in bands)
         cost = forwards * batch * window * work.activations.peak * _NS_FORWARD_BYTE
         cost *= slowness(work.activations.largest * window * batch, tuned=tuned)
-        cost += len(bands) * math.prod(work.shape) * _NS_READ
+        reads = len(bands) * -(-work.planes_at_once // together)
+        cost += reads * math.prod(work.shape) * _NS_READ
         if best is None or cost < best.cost:
             passes = forwards * batch * window / math.prod(work.shape)
             best = StreamPlan(
-                (depth, rows), chunk, sweep.grid.roi_size, batch, ahead, len(bands), passes, forwards, memory, cost
-            )
+                (depth, rows), chunk, sweep.grid.roi_size, batch, together,
+                ahead, len(bands), reads, passes, forwards, memory, cost,
+            )  # fmt: skip
     if best is not None and sweep.recompute and best.bands > 1:
-        blocks = _grid(work.shape, work.shape[0], best.block[1])
-        forwards = sum(len(sweep.batches(block)) for block in blocks)
+        whole = _grid(work.shape, work.shape[0], best.block[1])
+        forwards = sum(len(sweep.batches(band)) for band in whole)
         best = replace(best, forwards=forwards, passes=forwards * batch * window / math.prod(work.shape))
     if best is None:
         raise InputError(
@@ -231,13 +238,19 @@ def _blocks(shape: Sequence[int], *, deep: bool = True) -> Iterator[tuple[int, i
                 break
 
 
+def _reads(work: Workload) -> list[int]:
+    """Numbers of planes to read at once: all that lie together on disk, or equal parts, each of which decodes all."""
+    parts = itertools.takewhile(lambda part: part < 2 * work.planes_at_once, (2**n for n in itertools.count()))
+    return list(dict.fromkeys(-(-work.planes_at_once // part) for part in parts))
+
+
 def _kept_bytes(work: Workload, planes: int, rows: int, ahead: int) -> float:
-    """Planes that are kept, and planes that are read ahead."""
-    planes = min(planes, work.shape[0]) + (ahead + 1) * work.planes_at_once
+    """Planes that are kept, and planes that are read ahead, one more read among them."""
+    planes = min(planes, work.shape[0]) + ahead
     return planes * min(rows, work.shape[1]) * work.shape[2] * work.item_bytes
 
 
-def _reading_bytes(work: Workload) -> int:
-    """What reading takes: planes that lie together are decoded together, then prepared one by one."""
-    decoded = work.planes_at_once * (work.raw_bytes + work.item_bytes)
+def _reading_bytes(work: Workload, together: int) -> int:
+    """What reading takes: planes that are read at once are decoded together, then prepared one by one."""
+    decoded = together * (work.raw_bytes + work.item_bytes)
     return _FIXED + int(work.shape[1] * work.shape[2] * (decoded + _PREPARE))

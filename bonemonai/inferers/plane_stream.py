@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -24,17 +23,27 @@ class PlaneStream:
         source: the volume.
         planes: that will be asked for.
         rows: a band of rows; nothing else of a plane is kept.
-        ahead: blocks of planes that are read before they are asked for.
+        together: planes that are read at once; None reads all that lie together on disk.
+        ahead: how many such reads are made before they are asked for.
         readers: threads that read.
     """
 
-    def __init__(self, source: PreparedVolume, planes: slice, rows: slice, *, ahead: int = 2, readers: int = 1) -> None:
+    def __init__(
+        self,
+        source: PreparedVolume,
+        planes: slice,
+        rows: slice,
+        *,
+        together: int | None = None,
+        ahead: int = 2,
+        readers: int = 1,
+    ) -> None:
         self._source, self._rows = source, rows
         self._ahead = max(1, ahead)
         self._kept: dict[int, dict[str, torch.Tensor]] = {}
         self._first = planes.start
         self._pending: deque[tuple[int, Future[Planes]]] = deque()
-        self._blocks = self._whole_blocks(planes, source.volume.planes_at_once)
+        self._slabs = source.volume.slabs(together or source.volume.planes_at_once, planes)
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="read-ahead")
 
     def __enter__(self) -> Self:
@@ -66,24 +75,16 @@ class PlaneStream:
 
     def _submit(self) -> None:
         while len(self._pending) < self._ahead:
-            block = next(self._blocks, None)
-            if block is None:
+            slab = next(self._slabs, None)
+            if slab is None:
                 return
-            self._pending.append((block.start, self._pool.submit(self._read, block.start, block.stop)))
+            self._pending.append((slab.start, self._pool.submit(self._read, slab.start, slab.stop)))
 
     def _read(self, start: int, stop: int) -> Planes:
         planes = self._source.planes(start, stop)
         whole = self._rows == slice(0, self._source.shape[1])
         # a copy, so that the rest of the plane is freed
         return planes if whole else [{k: v[:, self._rows].clone() for k, v in item.items()} for item in planes]
-
-    @staticmethod
-    def _whole_blocks(planes: slice, at_once: int) -> Iterator[slice]:
-        start = planes.start
-        while start < planes.stop:
-            stop = min((start // at_once + 1) * at_once, planes.stop)
-            yield slice(start, stop)
-            start = stop
 
 
 def item_bytes(item: dict[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from torch import distributed
 from bonemonai.errors import BonemonaiError, find_bonemonai_error
 
 _T = TypeVar("_T")
+_POLL = 0.02  # seconds
 _DIED = "another process of this run ended early; start it again to resume."
 
 
@@ -46,6 +48,14 @@ def local_device() -> torch.device:
     return torch.device("cuda", int(idist.get_local_rank()) % torch.cuda.device_count())
 
 
+def _wait() -> None:
+    """Wait for all processes, in Python, where signals are heard: a wait within gloo would keep SIGTERM waiting."""
+    work = distributed.barrier(async_op=True)
+    while not work.is_completed():
+        time.sleep(_POLL)
+    work.wait()
+
+
 def meet(failure: BonemonaiError | None) -> None:
     """Wait for all processes, and have a failure of one stop all.
 
@@ -58,6 +68,7 @@ def meet(failure: BonemonaiError | None) -> None:
     if world_size() > 1:
         failures: list[BonemonaiError | None] = [None] * world_size()
         try:
+            _wait()
             distributed.all_gather_object(failures, failure)
         except RuntimeError as error:
             raise failure or BonemonaiError("run", _DIED) from error
@@ -83,6 +94,7 @@ def agree(decide: Callable[[], _T]) -> _T:
             failed = BonemonaiError("run", f"the first process failed: {type(error).__name__}: {error}")
             answer[1] = find_bonemonai_error(error) or failed
     try:
+        _wait()
         distributed.broadcast_object_list(answer, src=0)
     except RuntimeError as error:
         raise BonemonaiError("run", _DIED) from error

@@ -12,6 +12,7 @@ from torch import nn
 
 from bonemonai.data.fingerprint import fingerprint, full_sha256
 from bonemonai.data.prepared_volume import PreparedVolume
+from bonemonai.inferers.code_digest import code_digest, code_digests
 from bonemonai.inferers.forward import network_device
 from bonemonai.inferers.result_writer import ResultWriter
 
@@ -32,8 +33,9 @@ def run_fingerprint(
     """Describe a run before it starts.
 
     Args:
-        scan: names, sizes and modification times of its files, and samples of their content, all as digests.
-        network: its weights.
+        scan: names, sizes and modification times of its files, and samples of their content, all as digests; the
+            transforms of its planes.
+        network: its structure and weights.
         writer: outputs, and the configs and options in its attributes.
         inferer: settings of the inferer.
         grid: blocks, tiles and batches.
@@ -49,6 +51,8 @@ def run_fingerprint(
     device = network_device(network).type
     return {
         "input": {**scanned, "voxel_size_um": scan.volume.voxel_size_um},
+        "preprocessing": code_digests(scan.transform),
+        "network": code_digest(network),
         "weights": weights_sha256(network),
         "configs": writer.attributes.get("configs"),
         "options": {name: value for name, value in options.items() if name not in _WHERE},

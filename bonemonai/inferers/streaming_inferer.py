@@ -6,8 +6,6 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -17,25 +15,24 @@ from monai.inferers.inferer import Inferer
 from monai.inferers.utils import sliding_window_inference
 from monai.utils import ensure_tuple_rep
 from torch import nn
-from tqdm import tqdm
 
 from bonemonai.data.prepared_volume import PreparedVolume
-from bonemonai.errors import BonemonaiError, InputError
+from bonemonai.errors import BonemonaiError, InputError, as_refusal
 from bonemonai.inferers.activation_memory import ActivationMemory, measure_activations
 from bonemonai.inferers.allocator import allocator_is_tuned
-from bonemonai.inferers.block_sink import BlockSink
 from bonemonai.inferers.cost import choose_core
 from bonemonai.inferers.forward import Forward, network_device
 from bonemonai.inferers.outputs import Output
 from bonemonai.inferers.overlap_sweep import OverlapSweep
 from bonemonai.inferers.plan import StreamPlan, Workload, plan_exact, plan_overlap
-from bonemonai.inferers.plane_stream import PlaneStream, item_bytes
-from bonemonai.inferers.ranks import agree, meet, rank
+from bonemonai.inferers.plane_stream import item_bytes
+from bonemonai.inferers.ranks import meet
 from bonemonai.inferers.receptive_field import ReceptiveField, check_tiles, pad_to_stride, probe_receptive_field
-from bonemonai.inferers.result_writer import ResultRun, ResultWriter, as_refusal
+from bonemonai.inferers.result_writer import ResultWriter
 from bonemonai.inferers.run_fingerprint import run_fingerprint
+from bonemonai.inferers.scan_sweep import ScanSweep
 from bonemonai.inferers.slice_wise import SliceWise
-from bonemonai.inferers.tiling import Box, WindowGrid, exact_tiles, voxels
+from bonemonai.inferers.tiling import WindowGrid, exact_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -265,95 +262,29 @@ class StreamingInferer(Inferer):
     ) -> dict[str, Any]:
         if args or kwargs:
             raise InputError("network", "takes no further arguments over a scan: no record would say which.")
-        failure: BonemonaiError | None = None
-        try:
-            writer.check_scan(scan.volume)
-            self._count_grey_values(scan, writer)
-            plan, how = self._prepare(scan, network, writer.outputs)
-        except Exception as error:
-            failure = as_refusal(error, scan.volume.path)
-        # all processes go on, or none
-        meet(failure)
-        forward = self._forward(network, 3, *args, **kwargs)
-        expected = run_fingerprint(
-            scan, network, writer, inferer=self._settings(how), grid=plan.describe(), strict=self.strict
-        )
-        with writer.open(scan.volume, expected, plan.blocks(scan.shape), plan.chunk) as run:
-            about = {**plan.describe(), "bands": plan.bands, "passes": round(plan.passes, 4), "resumed": run.resumed}
-            run.about |= {"mode": self.mode, **about} | ({"halo": how.halo} if isinstance(how, ReceptiveField) else {})
-            if not run.complete:
-                skipped = self._infer_blocks(scan, plan, how, forward, run, writer.outputs)
-                run.about |= {"skipped_share": skipped, "batches_halved": forward.halved, "forwards": forward.passes}
-            return dict(run.about, complete_before=run.complete)
-
-    def _infer_blocks(
-        self,
-        scan: PreparedVolume,
-        plan: StreamPlan,
-        how: ReceptiveField | OverlapSweep,
-        forward: Forward,
-        run: ResultRun,
-        outputs: Sequence[Output],
-    ) -> float:
-        """Infer this process's blocks; return the share of voxels, or of windows, that was skipped."""
-        skipped = done = 0
-        total = sum(voxels(box) for box in run.remaining)
-        bar = tqdm(total=total, desc=f"inferring {scan.volume.path.name}", unit="voxel", unit_scale=True,
-                   disable=not self.progress or rank() > 0)  # fmt: skip
-        with bar, ThreadPoolExecutor(1, thread_name_prefix="write-behind") as pool:
-            for segment in _segments(run.remaining):
-                region = (slice(segment[0][0].start, segment[-1][0].stop), *segment[0][1:])
-                reads = how.reads(region) if isinstance(how, OverlapSweep) else _haloed(region, scan.shape, how)
-                stream = PlaneStream(scan, reads[0], reads[1], ahead=plan.ahead, readers=self.readers)
-                with stream, BlockSink(segment, outputs, stream, run, pool, scan, bar, self.skip_key) as sink:
-                    if isinstance(how, OverlapSweep):
-                        self._sweep_windows(region, how, stream, sink, forward)
-                        skipped, done = how.left_out, how.seen
-                    else:
-                        self._sweep_tiles(segment, plan, how, scan.shape, stream, sink, forward)
-                        skipped, done = skipped + sink.skipped, done + voxels(region)
-        return skipped / done if done else 0.0
-
-    def _sweep_windows(
-        self, region: Box, sweep: OverlapSweep, stream: PlaneStream, sink: BlockSink, forward: Forward
-    ) -> None:
-        empty = (lambda box: self._is_empty(stream, box)) if self.skip_key else None
-        for first in sweep.run(region, stream.fetch, sink.put, forward, empty):
-            stream.release(first)
-
-    def _sweep_tiles(
-        self,
-        segment: Sequence[Box],
-        plan: StreamPlan,
-        field: ReceptiveField,
-        shape: Sequence[int],
-        stream: PlaneStream,
-        sink: BlockSink,
-        forward: Forward,
-    ) -> None:
-        for block in segment:
-            for tile in exact_tiles(block, shape, plan.core, field):
-                # tiles come in the order of their planes
-                stream.release(tile.read[0].start)
-                if self.skip_key and self._is_empty(stream, tile.core):
-                    sink.put(tile.core, None)
-                    continue
-                image = stream.fetch(tile.read)[None]
-                output = forward(pad_to_stride(image, field.stride), f"planes from {tile.core[0].start}")
-                sink.put(tile.core, output[0][(slice(None), *tile.cut)])
-
-    def _is_empty(self, stream: PlaneStream, box: Box) -> bool:
-        return not bool(stream.fetch(box, self.skip_key).any())
-
-    def _count_grey_values(self, scan: PreparedVolume, writer: ResultWriter) -> None:
-        """One process counts, and the others find the result in the cache."""
-
-        def count() -> None:
-            scan.count_grey_values(writer.grey_values, progress=self.progress)
-
-        agree(count)
-        if rank() > 0:
-            count()
+        with writer.lock(scan.volume) as folder:
+            failure: BonemonaiError | None = None
+            try:
+                folder.count_grey_values(scan, memory=self._budget(network) / 4, progress=self.progress)
+                plan, how = self._prepare(scan, network, writer.outputs)
+                settings, grid = self._settings(how), plan.describe()
+                expected = run_fingerprint(scan, network, writer, inferer=settings, grid=grid, strict=self.strict)
+            except Exception as error:
+                failure = as_refusal(error, scan.volume.path)
+            # all processes go on, or none
+            meet(failure)
+            with folder.run(expected, plan.blocks(scan.shape), plan.chunk) as run:
+                about = {**grid, "bands": plan.bands, "passes": round(plan.passes, 4), "resumed": run.resumed}
+                about |= {"halo": how.halo} if isinstance(how, ReceptiveField) else {}
+                run.about |= {"mode": self.mode, **about}
+                if not run.complete:
+                    forward = self._forward(network, 3, *args, **kwargs)
+                    sweep = ScanSweep(scan, plan, how, forward, self.skip_key, self.readers, self.progress)
+                    skipped = sweep.run(run, writer.outputs)
+                    run.about |= {
+                        "skipped_share": skipped, "batches_halved": forward.halved, "forwards": forward.passes
+                    }  # fmt: skip
+                return dict(run.about, complete_before=run.complete)
 
     def _prepare(
         self, scan: PreparedVolume, network: Callable[..., Any], outputs: Sequence[Output]
@@ -489,21 +420,3 @@ class StreamingInferer(Inferer):
         if self.spatial_dim is None or len(shape) < 3:
             return {}
         return {self.spatial_dim: min(self.sw_batch_size, shape[self.spatial_dim])}
-
-
-def _haloed(region: Box, shape: Sequence[int], field: ReceptiveField) -> Box:
-    tile = exact_tiles(region, shape, shape, field)[0]
-    return tile.read
-
-
-def _segments(blocks: Sequence[Box]) -> list[list[Box]]:
-    """Runs of blocks that follow each other in depth, within one band."""
-    segments: list[list[Box]] = []
-    for _, band in groupby(blocks, key=lambda block: block[1].start):
-        for block in band:
-            last = segments[-1][-1] if segments else None
-            if last is not None and last[1] == block[1] and last[0].stop == block[0].start:
-                segments[-1].append(block)
-            else:
-                segments.append([block])
-    return segments

@@ -16,9 +16,10 @@ from bonemonai.inferers.block_sink import BlockSink
 from bonemonai.inferers.forward import network_device
 from bonemonai.inferers.plan import block_grid
 from bonemonai.inferers.plane_stream import PlaneStream
-from bonemonai.inferers.ranks import agree, rank
+from bonemonai.inferers.ranks import rank
 from bonemonai.inferers.result_writer import ResultWriter
 from bonemonai.inferers.run_fingerprint import run_fingerprint
+from bonemonai.inferers.run_folder import RunFolder
 
 
 def infer_whole_volume(
@@ -38,14 +39,19 @@ def infer_whole_volume(
     Returns:
         What was done, as ``run.json`` says it.
     """
-    writer.check_scan(scan.volume)
-    agree(lambda: scan.count_grey_values(writer.grey_values))
-    scan.count_grey_values(writer.grey_values)
+    with writer.lock(scan.volume) as folder:
+        folder.count_grey_values(scan)
+        return _infer(inferer, scan, network, writer, folder)
+
+
+def _infer(
+    inferer: Inferer, scan: PreparedVolume, network: Callable[..., Any], writer: ResultWriter, folder: RunFolder
+) -> dict[str, Any]:
     plane_by_plane = network_dims(network) == 2 and not isinstance(inferer, SliceInferer)
     blocks, chunk = block_grid(scan.shape)
     settings = {"name": type(inferer).__name__, **{k: str(v) for k, v in vars(inferer).items() if k[0] != "_"}}
     expected = run_fingerprint(scan, network, writer, inferer=settings, grid={"chunk": chunk})
-    with torch.no_grad(), writer.open(scan.volume, expected, blocks, chunk) as run:
+    with torch.no_grad(), folder.run(expected, blocks, chunk) as run:
         run.about["inferer"] = settings["name"]
         if run.complete or not run.remaining:
             return dict(run.about, complete_before=run.complete)

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from bonemonai.data import open_volume
-from bonemonai.data.volume import scaling_affine_lps
+from bonemonai.data.volume import Volume, scaling_affine_lps
 from bonemonai.errors import InputError
 
 
@@ -66,3 +66,38 @@ def test_affine_of_a_stack_maps_columns_to_x_rows_to_y_planes_to_z() -> None:
     affine = scaling_affine_lps((3000, 2000, 1000), origin_mm=(10, 20, 30))
     np.testing.assert_allclose(affine @ [1, 1, 1, 1], [11, 22, 33, 1])
     np.testing.assert_allclose(affine @ [1, 0, 0, 1], [10, 20, 33, 1])
+
+
+class Slabbed(Volume):
+    """A volume of nothing whose planes lie together in fives."""
+
+    format, planes_at_once = "nothing", 5
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return np.zeros((stop - start, *self.shape[1:]), self.dtype)
+
+
+@pytest.mark.parametrize(
+    ("together", "planes", "expected"),
+    [
+        (5, slice(None), [(0, 5), (5, 10), (10, 13)]),
+        (3, slice(None), [(0, 3), (3, 5), (5, 8), (8, 10), (10, 13)]),
+        (10, slice(None), [(0, 10), (10, 13)]),
+        (1, slice(4, 7), [(4, 5), (5, 6), (6, 7)]),
+        (5, slice(3, 12), [(3, 5), (5, 10), (10, 12)]),
+        (99, slice(2, 3), [(2, 3)]),
+    ],
+)
+def test_slabs_do_not_cross_what_lies_together(
+    together: int, planes: slice, expected: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    volume = Slabbed(tmp_path, shape=(13, 4, 4), dtype="uint8", affine_lps=None)
+    assert [(slab.start, slab.stop) for slab in volume.slabs(together, planes)] == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "planes"), [(0, 1), (16, 1), (32, 2), (48, 3), (64, 3), (80, 5), (159, 5), (160, 10), (10_000, 625)]
+)
+def test_planes_within_memory_are_whole_multiples_or_equal_parts(memory: int, planes: int, tmp_path: Path) -> None:
+    volume = Slabbed(tmp_path, shape=(1000, 4, 4), dtype="uint8", affine_lps=None)
+    assert volume.planes_within(memory) == planes

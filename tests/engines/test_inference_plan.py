@@ -71,9 +71,9 @@ def test_refusals(scan: Path, checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_bands_are_reads() -> None:
-    plan = StreamPlan((16, 512), (16, 512, 512), (96, 96, 96), 2, 1, 7, 2.5, 1000, 1_900_000_000, 1.0)
+    plan = StreamPlan((16, 512), (16, 512, 512), (96, 96, 96), 2, 16, 1, 7, 7, 2.5, 1000, 1_900_000_000, 1.0)
     lines = describe_plan(plan, (2048, 3300, 3300), "gaussian")
-    assert lines["reads"] == "every plane 7 time(s), and once for its grey values"
+    assert lines["reads"] == "every plane 7 time(s), 16 together, and once for its grey values"
     assert lines["memory"] == "1.90 GB besides the network and the libraries"
     assert lines["blocks"].startswith("896 of 16 planes x 512 rows")
     assert lines["window"] == "96 x 96 x 96, 2 a forward pass"

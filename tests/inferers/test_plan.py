@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -81,3 +82,22 @@ def test_nothing_fits() -> None:
         plan_exact(work(SYNCHROTRON), DEEP, budget=1000, batch=1, tuned=False, spatial_dim=None)
     with pytest.raises(InputError, match="memory_budget"):
         plan_overlap(work(SYNCHROTRON), sweep(SYNCHROTRON), budget=1000, tuned=False)
+
+
+@pytest.mark.parametrize("mode", ["exact", "overlap"])
+def test_planes_that_lie_too_deep_together_are_read_in_parts(mode: str) -> None:
+    """Zarr in cubes of 128 voxels: 128 planes of 3300 x 3300 float32 are 5.6 GB, 2.8 times the budget."""
+    deep = replace(work(SYNCHROTRON), planes_at_once=128)
+    if mode == "exact":
+        plan = plan_exact(deep, PLANES, budget=2_000_000_000, batch=1, tuned=False, spatial_dim=0)
+    else:
+        plan = plan_overlap(deep, sweep(SYNCHROTRON), budget=2_000_000_000, tuned=False)
+    assert plan.memory <= 2_000_000_000
+    assert plan.together < 128
+    assert plan.reads == plan.bands * -(-128 // plan.together)
+
+
+def test_planes_that_lie_together_are_read_once_where_memory_allows() -> None:
+    deep = replace(work((64, 512, 512)), planes_at_once=16)
+    plan = plan_exact(deep, PLANES, budget=2_000_000_000, batch=1, tuned=False, spatial_dim=0)
+    assert (plan.together, plan.reads) == (16, 1)

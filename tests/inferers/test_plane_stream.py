@@ -89,3 +89,15 @@ def test_failure_to_read_comes_out_where_the_plane_is_asked_for(
 
 def test_item_bytes() -> None:
     assert item_bytes({"image": torch.zeros(1, 4, 5), "mask": torch.zeros(1, 4, 5, dtype=torch.uint8)}) == 100
+
+
+def test_fewer_planes_than_lie_together(
+    source: PreparedVolume, array: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = Counting(source.volume, monkeypatch)
+    with PlaneStream(source, slice(3, 40), slice(0, 12), together=5) as stream:
+        for z in range(3, 40):
+            box = (slice(z, z + 1), slice(0, 12), slice(0, 10))
+            np.testing.assert_array_equal(stream.fetch(box)[0].numpy(), array[z : z + 1])
+            stream.release(z)
+    assert counting.reads[3:].tolist() == [1] * 37

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from filelock import FileLock
 
-from bonemonai.data import open_volume
+from bonemonai.data import PreparedVolume, open_volume
 from bonemonai.errors import InputError, NumericalError, OutputError, ResumeError
 from bonemonai.inferers import LabelOutput, ResultWriter
 from bonemonai.inferers.journal import read_journals
@@ -253,6 +254,16 @@ def test_second_run_on_the_same_output_is_refused(scan: Path, tmp_path: Path) ->
     process.join()
 
 
+def test_locked_results_are_refused_before_the_scan_is_read(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second job by mistake must not read 89 GB for its grey values before it is told."""
+    monkeypatch.setattr(PreparedVolume, "count_grey_values", lambda *_, **__: pytest.fail("the scan was read"))
+    (tmp_path / WORK).mkdir()
+    with FileLock(tmp_path / WORK / "lock"), pytest.raises(OutputError, match="another run is working"):
+        drill.infer(scan, tmp_path)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -301,6 +312,34 @@ def test_unexpected_error_of_the_first_process_reaches_the_others(tmp_path: Path
     processes = [drill.start(drill.agree_on_nothing, ranks=(rank, 2, port), errors=errors[rank]) for rank in range(2)]
     assert [drill.finish(process, 30) for process in processes] == [1, 1]
     assert all("the first process failed: ZeroDivisionError" in path.read_text() for path in errors)
+
+
+def test_process_that_waits_for_others_hears_sigterm(scan: Path, tmp_path: Path) -> None:
+    port = free_port()
+    options = {"slow": 0.5}
+    processes = [drill.start(drill.infer, scan, tmp_path, ranks=(rank, 2, port), **options) for rank in range(2)]
+    deadline = time.monotonic() + 40
+    # the first process has two blocks of five, and then waits for the second
+    while len((tmp_path / WORK / "journal-0.jsonl").read_text().splitlines()
+              if (tmp_path / WORK / "journal-0.jsonl").exists() else []) < 2:  # fmt: skip
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    processes[0].terminate()
+    assert drill.finish(processes[0], 2) == 143
+    assert drill.finish(processes[1], 30) == 1
+
+
+def test_lock_of_one_process_alone_stops_all(scan: Path, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / WORK).mkdir()
+    errors = [tmp_path / f"{rank}.txt" for rank in range(2)]
+    with FileLock(tmp_path / WORK / "lock-1"):
+        processes = [
+            drill.start(drill.infer, scan, tmp_path, ranks=(rank, 2, port), errors=errors[rank]) for rank in range(2)
+        ]
+        assert [drill.finish(process) for process in processes] == [4, 4]
+    assert all("another run is working" in path.read_text() for path in errors)
 
 
 def test_results_that_are_in_the_way_are_refused(scan: Path, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from monai.transforms import ScaleIntensityd
 
 from bonemonai.data import PreparedVolume, open_volume
 from bonemonai.inferers import LabelOutput, ResultWriter
@@ -22,10 +24,12 @@ def scan(tmp_path: Path) -> Path:
     return path
 
 
-def fingerprint(scan: Path, *, strict: bool = False, **options: object) -> dict[str, object]:
+def fingerprint(
+    scan: Path, *, strict: bool = False, transform: Any = None, network: Any = None, **options: object
+) -> dict[str, object]:
     writer = ResultWriter(scan.parent / "out", [LabelOutput("l.ome.zarr")], attributes={"options": options})
-    source = PreparedVolume(open_volume(scan, voxel_size_um=1))
-    return run_fingerprint(source, torch.nn.Conv2d(1, 2, 1), writer, inferer={}, grid={}, strict=strict)
+    source = PreparedVolume(open_volume(scan, voxel_size_um=1), transform)
+    return run_fingerprint(source, network or torch.nn.Conv2d(1, 2, 1), writer, inferer={}, grid={}, strict=strict)
 
 
 def test_is_json_without_names_of_files(scan: Path) -> None:
@@ -40,6 +44,23 @@ def test_where_results_go_and_weights_lie_does_not_matter(scan: Path) -> None:
     one = fingerprint(scan, output_dir="a", overwrite=True, checkpoint="x")
     torch.manual_seed(0)
     assert fingerprint(scan, output_dir="b", checkpoint="y") == one
+
+
+def test_transforms_and_structure_count_without_any_config(scan: Path) -> None:
+    """Who calls the inferer from Python has no config to tell two runs apart by."""
+    weights = torch.nn.Conv2d(1, 1, 3, padding=1).state_dict()
+    networks = [torch.nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode) for mode in ("zeros", "reflect")]
+    for network in networks:
+        network.load_state_dict(weights)
+    scale, other = (ScaleIntensityd("image", maxv=maxv) for maxv in (1.0, 2.0))
+    one = fingerprint(scan, transform=scale, network=networks[0])
+    assert fingerprint(scan, transform=scale, network=networks[0]) == one
+    assert differing(one, fingerprint(scan, transform=other, network=networks[0])) == ["preprocessing"]
+    assert differing(one, fingerprint(scan, transform=scale, network=networks[1])) == ["network"]
+
+
+def differing(one: dict[str, object], two: dict[str, object]) -> list[str]:
+    return [name for name in one if one[name] != two[name]]
 
 
 def test_byte_between_the_samples_is_seen_by_strict_only(scan: Path) -> None:
