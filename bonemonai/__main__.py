@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bonemonai import __version__
-from bonemonai.errors import BonemonaiError, InputError, OutputError
+from bonemonai.errors import BonemonaiError, InputError, OutputError, SeveralVolumesError
 
 _VOXEL_SIZE = click.option(
     "--voxel-size-um", type=float, metavar="UM", help="Edge length of a voxel, for files that do not state it."
@@ -37,15 +37,24 @@ def cli() -> None:
     metavar="OUT",
     help="Also write OUT.npy, (plane, row, column), and OUT.json with affine_lps, spacing_mm and warnings.",
 )
-def inspect(path: Path, voxel_size_um: float | None, full: bool, out: Path | None) -> None:
-    """Say what a scan is: shape, type, voxel size, orientation, range of values.
+@click.option("--series", metavar="UID", help="One of several DICOM series of a folder; also PATH::UID.")
+def inspect(path: Path, voxel_size_um: float | None, full: bool, out: Path | None, series: str | None) -> None:
+    """Say what a scan is: shape, type, voxel size, orientation, units and range of values.
 
-    PATH is a folder of TIFF planes, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a NIfTI file.
+    PATH is a folder of DICOM files or TIFF planes, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a
+    NIfTI file. Of a folder that holds several DICOM series it lists them with their geometry.
     """
     from bonemonai.data.inspection import dump_volume, inspect_volume
     from bonemonai.data.volume import open_volume
 
-    volume = open_volume(path, voxel_size_um=voxel_size_um)
+    try:
+        volume = open_volume(f"{path}::{series}" if series else path, voxel_size_um=voxel_size_um)
+    except SeveralVolumesError as several:
+        if out is not None:
+            raise
+        for choice in several.choices:
+            click.echo(f"{'series:':<13}{choice}")
+        return
     for label, text in inspect_volume(volume, full=full).items():
         click.echo(f"{label + ':':<13}{text}")
     if out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -36,6 +37,20 @@ class InputError(BonemonaiError):
     """What was given cannot be used as it is."""
 
     exit_code = 2
+
+
+class SeveralVolumesError(InputError):
+    """What was given holds several volumes, and none is chosen.
+
+    Args:
+        subject: file or folder.
+        how: to choose one.
+        choices: one line each.
+    """
+
+    def __init__(self, subject: str | Path, how: str, choices: Sequence[str]) -> None:
+        super().__init__(subject, f"holds {len(choices)} volumes; {how}: {'; '.join(choices)}.")
+        self.choices = list(choices)
 
 
 class ResumeError(BonemonaiError):

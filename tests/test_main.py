@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bonemonai.__main__ import main
 from bonemonai.data import open_volume
 from bonemonai.networks import LacunaUNet
 from tests.conftest import ROOT
+from tests.dicom_files import SERIES, write_series
 
 HEAVY = ("torch", "monai", "pandas", "ignite", "scipy", "skimage", "matplotlib", "zarr", "numpy")
 
@@ -36,11 +38,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "heavy: []" in run.stdout
 
 
-def test_inspecting_a_tiff_stack_does_not_import_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["a.tif", "dicom"])
+def test_inspecting_does_not_import_torch(kind: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 5, 6), np.uint8), photometric="minisblack")
+    write_series(tmp_path / "dicom", np.zeros((3, 5, 6), np.int16))
     code = (
         "import sys\nfrom bonemonai.__main__ import main\n"
-        f"try:\n    main(['inspect', {str(tmp_path / 'a.tif')!r}])\n"
+        f"try:\n    main(['inspect', {str(tmp_path / kind)!r}])\n"
         "except SystemExit as stop:\n    assert not stop.code\n"
         "print('heavy:', [name for name in ('torch', 'monai', 'pandas') if name in sys.modules])"
     )
@@ -114,3 +118,24 @@ def test_plan_takes_the_configs_own_options(tmp_path: Path, capsys: pytest.Captu
     assert "time:" not in out
     assert call("plan", scan, "--config", config, "--checkpoint") == 2
     assert "options of the config come as --name value" in capsys.readouterr().err
+
+
+def test_inspect_lists_series_and_shows_the_chosen_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def other(dataset: Any, plane: int) -> None:
+        dataset.SeriesInstanceUID = "1.2.3"
+
+    values = np.zeros((3, 4, 5), np.int16)
+    write_series(tmp_path / "a" / "one", values)
+    write_series(tmp_path / "a" / "two", values + 70, edit=other)
+    assert call("inspect", tmp_path / "a") == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed == [
+        "series:      1.2.3: CT, 3 x 4 x 5, 2 x 1.5 x 1.25 mm",
+        f"series:      {SERIES}: CT, 3 x 4 x 5, 2 x 1.5 x 1.25 mm",
+    ]
+    assert call("inspect", tmp_path / "a", "--series", "1.2.3") == 0
+    shown = capsys.readouterr().out
+    assert "units:       HU" in shown
+    assert "range:       70 to 70" in shown
+    # what is to be written must be chosen first
+    assert call("inspect", tmp_path / "a", "--dump", tmp_path / "out") == 2

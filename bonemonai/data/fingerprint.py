@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bonemonai.data.volume import split_part
+
 _SAMPLE = 65536  # bytes
 
 
@@ -17,15 +19,15 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     middle and the last file: enough to tell two scans apart, cheap for one of 89 GB. It proves no more than that.
 
     Args:
-        path: a file or a folder.
+        path: a file or a folder, or ``path::part`` where one of several volumes is meant.
 
     Returns:
         ``files``, ``bytes`` and ``sha256_sampled``.
     """
-    path = Path(path)
+    path, part = split_part(path)
     files = _files(path)
     sizes = [file.stat().st_size for file in files]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(part.encode())
     for file, size in zip(files, sizes, strict=True):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         digest.update(os.fsencode(f"{name}\0{size}\n"))

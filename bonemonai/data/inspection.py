@@ -14,6 +14,7 @@ from bonemonai.data.volume import Volume
 from bonemonai.errors import OutputError
 
 _SAMPLED_BYTES = 256_000_000
+_SAMPLED_PLANES = 24  # where each is costly
 
 
 def inspect_volume(volume: Volume, *, full: bool = False) -> dict[str, str]:
@@ -22,7 +23,7 @@ def inspect_volume(volume: Volume, *, full: bool = False) -> dict[str, str]:
     Args:
         volume: an open volume.
         full: read every plane for the range of values; by default planes are sampled evenly once the volume
-            exceeds 256 MB, and the text says so.
+            exceeds 256 MB, or has more than 24 DICOM slices, and the text says so.
 
     Returns:
         Label and value of each line; warnings are ``warning``, ``warning 2``, ...
@@ -31,12 +32,14 @@ def inspect_volume(volume: Volume, *, full: bool = False) -> dict[str, str]:
     lines = {
         "path": str(volume.path),
         "format": volume.format,
+        **({"part": volume.part} if volume.part else {}),
         "shape": f"{' x '.join(map(str, volume.shape))} (planes x rows x columns)",
         "planes": str(volume.shape[0]),
         "dtype": str(volume.dtype),
         "voxel size": "unknown" if size is None else f"{' x '.join(f'{edge:g}' for edge in size)} um",
         "extent": "unknown" if size is None else _extent(volume.shape, size),
         "orientation": orientation(volume),
+        "units": volume.units,
         "range": _value_range(volume, full=full),
     }
     for number, warning in enumerate(volume.warnings, start=1):
@@ -54,7 +57,7 @@ def dump_volume(volume: Volume, out: str | Path) -> tuple[Path, Path]:
     Returns:
         The two files. OUT.npy holds (plane, row, column). OUT.json holds ``affine_lps`` (4 x 4, array index to
         mm), ``spacing_mm`` (along plane, row, column), both null where the voxel size is unknown, ``shape``,
-        ``dtype`` and ``warnings``.
+        ``dtype``, ``units`` of the values and ``warnings``.
 
     Raises:
         OutputError: if the files cannot be written.
@@ -69,6 +72,7 @@ def dump_volume(volume: Volume, out: str | Path) -> tuple[Path, Path]:
         "spacing_mm": None if size is None else [float(f"{edge / 1000:.10g}") for edge in size],
         "shape": list(volume.shape),
         "dtype": str(volume.dtype),
+        "units": volume.units,
         "warnings": volume.warnings,
     }
     description = {"descr": np.lib.format.dtype_to_descr(volume.dtype), "fortran_order": False, "shape": volume.shape}
@@ -109,6 +113,9 @@ def _extent(shape: tuple[int, ...], size_um: tuple[float, ...]) -> str:
 
 def _value_range(volume: Volume, *, full: bool) -> str:
     step = 1 if full else max(1, math.ceil(_bytes(volume) / _SAMPLED_BYTES))
+    if volume.costly_planes and not full:
+        # a folder of thousands of slices is to answer at once
+        step = max(step, math.ceil(volume.shape[0] / _SAMPLED_PLANES))
     low, high, non_finite, read = math.inf, -math.inf, 0, 0
     for block in _blocks(volume, step):
         finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block

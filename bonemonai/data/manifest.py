@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
 PATH_COLUMNS = ("image", "label", "mask")
@@ -165,12 +166,13 @@ def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], ca
 
 def _resolve(manifest: Path, line: Hashable, value: str) -> str:
     root = manifest.parent.resolve()
-    resolved = (root / value).resolve()
+    name, part = split_part(value)
+    resolved = (root / name).resolve()
     if not value or not resolved.is_relative_to(root):
         raise InputError(manifest, f"row {line}: {value!r} is not inside the manifest's folder.")
     if not resolved.exists():
         raise InputError(manifest, f"row {line}: {value!r} does not exist.")
-    return str(resolved)
+    return f"{resolved}::{part}" if part else str(resolved)
 
 
 def distinct(values: Sequence[str]) -> list[str]:

@@ -13,16 +13,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bonemonai.data.volume import TIFF_SUFFIXES, Volume, scaling_affine_lps
+from bonemonai.data.volume import TIFF_SUFFIXES, UM_PER_UNIT, Volume, scaling_affine_lps
 from bonemonai.errors import InputError
 
-_UM_PER_UNIT = {
-    "nm": 1e-3, "nanometer": 1e-3,
-    "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
-    "mm": 1e3, "millimeter": 1e3,
-    "cm": 1e4, "centimeter": 1e4,
-    "m": 1e6, "meter": 1e6,
-}  # fmt: skip
 _UNKNOWN = "voxel size is not stated; say --voxel-size-um."
 
 
@@ -282,11 +275,11 @@ def _voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[st
     if "XResolution" not in tags or "YResolution" not in tags:
         return None, [_UNKNOWN]
     units = {str(imagej[name]).lower() for name in ("unit", "yunit", "zunit") if name in imagej}
-    unit_um = _UM_PER_UNIT.get(units.pop()) if len(units) == 1 else None
+    unit_um = UM_PER_UNIT.get(units.pop()) if len(units) == 1 else None
     in_cm = tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER
     if unit_um is None and not tif.is_imagej and in_cm:
         # dots an inch (72, 96, 300) are a printer's or a default value and say nothing of a scan
-        unit_um = _UM_PER_UNIT["cm"]
+        unit_um = UM_PER_UNIT["cm"]
     column, row = (_per_pixel(tags[name].value) for name in ("XResolution", "YResolution"))
     if unit_um is None or column is None or row is None:
         return None, [_UNKNOWN]
@@ -318,9 +311,9 @@ def _ome_voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, lis
     edges = []
     for axis in "ZYX":
         size, unit = pixels.get(f"PhysicalSize{axis}"), str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if size is not None and unit.lower() not in _UM_PER_UNIT:
+        if size is not None and unit.lower() not in UM_PER_UNIT:
             return None, [f"voxel size is stated in {unit}, which is not known; say --voxel-size-um."]
-        edges.append(None if size is None else float(size) * _UM_PER_UNIT[unit.lower()])
+        edges.append(None if size is None else float(size) * UM_PER_UNIT[unit.lower()])
     plane, row, column = edges
     if row is None or column is None:
         return None, [_UNKNOWN]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,7 +15,35 @@ from bonemonai.errors import InputError
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+UM_PER_UNIT = {
+    "nm": 1e-3, "nanometer": 1e-3,
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "mm": 1e3, "millimeter": 1e3,
+    "cm": 1e4, "centimeter": 1e4,
+    "m": 1e6, "meter": 1e6,
+}  # fmt: skip
 ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_PARTED = ("DICOM", "HDF5", "Zarr")  # formats of several volumes a path
+_SUFFIXES = (
+    ("TIFF", TIFF_SUFFIXES),
+    ("NIfTI", NIFTI_SUFFIXES),
+    ("Scanco AIM", (".aim",)),
+    ("Scanco ISQ", (".isq",)),
+    ("HDF5", (".h5", ".hdf5", ".hdf", ".nxs", ".nx")),
+    ("NRRD, MetaImage", (".nrrd", ".nhdr", ".mha", ".mhd")),
+)
+_FORMATS = {  # to module and class
+    "DICOM": ("dicom_volume", "DicomVolume"),
+    "HDF5": ("hdf5_volume", "Hdf5Volume"),
+    "NIfTI": ("nifti_volume", "NiftiVolume"),
+    "NRRD, MetaImage": ("itk_volume", "ItkVolume"),
+    "Scanco AIM": ("scanco_volume", "AimVolume"),
+    "Scanco ISQ": ("scanco_volume", "IsqVolume"),
+    "TIFF": ("tiff_volume", "TiffFileVolume"),
+    "TIFF folder": ("tiff_volume", "TiffFolderVolume"),
+    "Zarr": ("zarr_volume", "ZarrVolume"),
+}
 
 
 class Volume(ABC):
@@ -31,9 +59,16 @@ class Volume(ABC):
         affine_lps: 4 x 4 float64, from array index (plane, row, column) to millimetres in DICOM's and ITK's
             axes (x to the Left, y to the Posterior, z to the Superior); None where the voxel size is unknown.
         warnings: what a careful user should know: assumptions made, files ignored.
+
+    Attributes:
+        part: which of several volumes of the path this is: a DICOM series, an array of an HDF5 file.
+        units: of the values: "HU", "mg HA/cm3", or "raw" where the file states none.
     """
 
     format: str
+    costly_planes: bool = False  # each takes a file to open, or a codec; a look at a volume then samples few
+    part: str = ""
+    units: Literal["HU", "mg HA/cm3", "raw"] = "raw"
     planes_at_once: int = 1  # planes that lie together on disk; reads of whole multiples decode nothing twice
 
     def __init__(
@@ -57,13 +92,23 @@ class Volume(ABC):
 
     @property
     def voxel_size_um(self) -> tuple[float, float, float] | None:
-        """Edge lengths of a voxel along (plane, row, column) in micrometres, or None where unknown."""
+        """Edge lengths of a voxel along (plane, row, column) in micrometres, or None where unknown.
+
+        The first is the distance of planes at right angles to them, also where a gantry was tilted.
+        """
         if self.affine_lps is None:
             return None
-        lengths = np.linalg.norm(self.affine_lps[:3, :3], axis=0) * 1000.0
+        step, row, column = self.affine_lps[:3, :3].T * 1000.0
+        across = np.cross(row, column)
+        lengths = [abs(step @ across) / np.linalg.norm(across), np.linalg.norm(row), np.linalg.norm(column)]
         # ten digits: what is left of 1.6 um after its way through millimetres is 1.6 again
         plane, row, column = (float(f"{length:.10g}") for length in lengths)
         return plane, row, column
+
+    @property
+    def source(self) -> str:
+        """What :func:`open_volume` finds this volume by."""
+        return f"{self.path}::{self.part}" if self.part else str(self.path)
 
     @property
     def affine_ras(self) -> NDArray[np.float64] | None:
@@ -169,17 +214,18 @@ def scaling_affine_lps(
 
 
 def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float] | None = None) -> Volume:
-    """Open a scan: a TIFF folder, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a NIfTI file.
+    """Open a scan: DICOM, TIFF, OME-Zarr or Zarr, NIfTI, NRRD, MetaImage, Scanco AIM or ISQ, HDF5 or NeXus.
 
     Args:
-        path: the file or folder.
+        path: the file or folder. Where it holds several volumes, ``path::part`` names one: ``folder::1.2.840.1`` a
+            DICOM series by its SeriesInstanceUID, ``scan.nxs::/entry/data/data`` a dataset, ``a.zarr::raw`` an array.
         voxel_size_um: edge length in micrometres, one number or (plane, row, column), for files that do not
             state it. It also overrules what a file states; the overruling is put into the volume's warnings.
 
     Raises:
         InputError: if the path does not exist or cannot be used, naming the file and the cause.
     """
-    path = Path(path)
+    path, part = split_part(path)
     try:
         usable = path.is_file() or path.is_dir()
     except OSError as error:  # a name too long, say
@@ -187,7 +233,12 @@ def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float
     if not usable:
         raise InputError(path, "no such file or folder.")
     try:
-        volume = _volume_class(path)(path)
+        kind = _format(path)
+        if part and kind not in _PARTED:
+            raise InputError(path, f"is {kind} and holds one volume; it has no part {part!r}.")
+        # one module a format, imported when it is needed: zarr alone takes 0.4 s to import
+        module, cls = _FORMATS[kind]
+        volume: Volume = getattr(import_module(f"bonemonai.data.{module}"), cls)(path, *([part] if part else []))
     except (InputError, ImportError):
         raise
     except Exception as error:
@@ -197,22 +248,47 @@ def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float
     return volume
 
 
-def _volume_class(path: Path) -> Callable[[Path], Volume]:
-    # one module a format, imported when it is needed: zarr alone takes 0.4 s to import
+def split_part(path: str | Path) -> tuple[Path, str]:
+    """Take ``path::part`` apart; a path without a part gives an empty one.
+
+    Example:
+        >>> split_part("scans/17::1.2.840.1")[1]
+        '1.2.840.1'
+    """
+    name, _, part = str(path).partition("::")
+    return Path(name), part
+
+
+def _format(path: Path) -> str:
     name = path.name.lower()
     if path.is_dir():
-        zarr = any((path / marker).exists() for marker in ZARR_MARKERS)
-        module, cls = ("zarr_volume", "ZarrVolume") if zarr else ("tiff_volume", "TiffFolderVolume")
-    elif name.endswith(TIFF_SUFFIXES):
-        module, cls = "tiff_volume", "TiffFileVolume"
-    elif name.endswith(NIFTI_SUFFIXES):
-        module, cls = "nifti_volume", "NiftiVolume"
-    else:
-        raise InputError(
-            path, "is not a format that can be read: a TIFF folder, .tif, .ome.tif, .zarr, .nii or .nii.gz."
-        )
-    found: Callable[[Path], Volume] = getattr(import_module(f"bonemonai.data.{module}"), cls)
-    return found
+        if any((path / marker).exists() for marker in ZARR_MARKERS):
+            return "Zarr"
+        return _folder_format(path)
+    for kind, suffixes in _SUFFIXES:
+        if name.endswith(suffixes):
+            return kind
+    if name.endswith(DICOM_SUFFIXES) or _begins_like_dicom(path):
+        return "DICOM"
+    known = ", ".join(suffix for _, suffixes in _SUFFIXES for suffix in suffixes)
+    raise InputError(path, f"is not a format that can be read: DICOM or TIFF folders, .zarr, .dcm, {known}.")
+
+
+def _folder_format(folder: Path) -> str:
+    """A folder of TIFF planes, or one of DICOM files; never one of both, of which one would be overlooked."""
+    files = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    tiffs = [file for file in files if file.name.lower().endswith(TIFF_SUFFIXES)]
+    if not tiffs:
+        return "DICOM"
+    odd = next((file for file in sorted(set(files) - set(tiffs)) if _begins_like_dicom(file)), None)
+    if odd is not None:
+        raise InputError(odd, "is DICOM in a folder of TIFF files; give a folder of one kind.")
+    return "TIFF folder"
+
+
+def _begins_like_dicom(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _overrule_voxel_size(volume: Volume, voxel_size_um: float | str | Sequence[float]) -> None:

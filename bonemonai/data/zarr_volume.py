@@ -22,6 +22,7 @@ class ZarrVolume(Volume):
 
     Args:
         path: the folder. Axes before the last three (time, channel) must have size 1.
+        part: path of an array or image in the folder, where there are several.
 
     Raises:
         InputError: if the folder holds no 3-D image, or chunks are missing: a missing chunk reads as the
@@ -30,16 +31,17 @@ class ZarrVolume(Volume):
 
     format = "Zarr"
 
-    def __init__(self, path: Path) -> None:
-        node = zarr.open(path, mode="r")
+    def __init__(self, path: Path, part: str = "") -> None:
+        node = zarr.open(path, mode="r", path=part)
         affine = None
-        self._array_name = ""
+        self.part, self._array_name = part, part
         if isinstance(node, zarr.Group):
             self.format = "OME-Zarr"
             multiscale = _only_multiscale(node, path)
             dataset = multiscale["datasets"][0]
-            self._array_name = str(dataset["path"])
-            node = node[self._array_name]
+            name = str(dataset["path"])
+            self._array_name = f"{part}/{name}" if part else name
+            node = node[name]
             _check_axes(multiscale, getattr(node, "ndim", 0), path)
             affine = _affine_lps(multiscale, dataset, path)
         if not isinstance(node, zarr.Array) or node.ndim < 3 or any(n != 1 for n in node.shape[:-3]):
@@ -65,7 +67,7 @@ def _only_multiscale(group: zarr.Group, path: Path) -> dict[str, Any]:
     attributes: Any = group.attrs.asdict()
     multiscales = attributes.get("ome", attributes).get("multiscales", [])
     if len(multiscales) != 1:
-        raise InputError(path, f"holds {len(multiscales)} OME-Zarr images; name the array inside it.")
+        raise InputError(path, f"holds {len(multiscales)} OME-Zarr images; name an array inside it, PATH::NAME.")
     multiscale: dict[str, Any] = multiscales[0]
     return multiscale
 

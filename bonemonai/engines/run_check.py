@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.scripts import create_workflow
 from monai.utils import ensure_tuple
 
+from bonemonai.data.volume import split_part
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 
 _RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
@@ -43,7 +44,7 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     for option, path in inputs.items():
         if path is None or path == "":
             raise InputError(f"--{option}", f"is not given: say --{option} PATH.")
-        if not Path(path).exists():
+        if not split_part(path)[0].exists():
             raise InputError(path, f"no such file or folder (--{option}).")
 
 

@@ -44,13 +44,13 @@ def run_fingerprint(
     Returns:
         JSON values.
     """
-    scanned = {**fingerprint(scan.volume.path), "modified": scan.snapshot.digest}
+    scanned = {**fingerprint(scan.volume.source), "modified": scan.snapshot.digest}
     if strict:
         scanned["sha256"] = full_sha256(scan.volume.path)
     options = writer.attributes.get("options") or {}
     device = network_device(network).type
     return {
-        "input": {**scanned, "voxel_size_um": scan.volume.voxel_size_um},
+        "input": {**scanned, "voxel_size_um": scan.volume.voxel_size_um, "units": scan.volume.units},
         "preprocessing": code_digests(scan.transform),
         "network": code_digest(network),
         "weights": weights_sha256(network),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from bonemonai.data import dump_volume, inspect_volume, open_volume
+from bonemonai.data import dicom_pixels, dicom_volume, dump_volume, inspect_volume, open_volume
 from bonemonai.data import inspection as module
+from tests.dicom_files import write_series
 
 
 def test_lhdl_in_words(lhdl: Path) -> None:
@@ -62,3 +63,15 @@ def test_dump_without_voxel_size_says_null(tmp_path: Path) -> None:
     facts = json.loads(dump_volume(open_volume(tmp_path / "a.tif"), tmp_path / "a")[1].read_text())
     assert facts["affine_lps"] is facts["spacing_mm"] is None
     assert facts["warnings"]
+
+
+def test_of_thousands_of_dicom_slices_a_few_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_series(tmp_path / "a", np.zeros((100, 4, 5), np.int16), shuffled=False)
+    decoded: list[Path] = []
+    monkeypatch.setattr(
+        dicom_volume,
+        "stored_values",
+        lambda path, *rest: decoded.append(path) or dicom_pixels.stored_values(path, *rest),
+    )
+    assert inspect_volume(open_volume(folder))["range"] == "0 to 0 (in 20 of 100 planes; --full reads all)"
+    assert len(decoded) == 20

@@ -1,0 +1,104 @@
+"""Stored values of DICOM frames, decoded under limits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.pixels import iter_pixels
+from pydicom.uid import UID, RLELossless
+
+from bonemonai.data.dicom_header import transfer_syntax
+from bonemonai.errors import InputError
+
+_J2K_START = b"\xff\x4f\xff\x51"
+# frame headers of JPEG and JPEG-LS; C4, C8 and CC are other segments
+_JPEG_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
+
+
+def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) -> NDArray[Any]:
+    """Decode frames of one file.
+
+    Bits above BitsStored, which old files use for overlays, are cut off, and the sign is extended from there.
+
+    Args:
+        path: the file.
+        indices: of the frames.
+        shape: (rows, columns) that the header states.
+
+    Returns:
+        (frames, rows, columns), an integer type.
+
+    Raises:
+        InputError: if pixels are missing or cannot be decoded, or the compressed image is of another size than the
+            header says; that is found before memory is asked for.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=True)
+            if "PixelData" not in dataset:
+                raise InputError(path, "holds no pixels.")
+            dataset.file_meta = getattr(dataset, "file_meta", None) or pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax(dataset))
+            _check_length(dataset, path, shape)
+            frames = [np.asarray(frame) for frame in iter_pixels(dataset, indices=list(indices), raw=True)]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(path, f"cannot be decoded: {error}") from error
+    values = np.stack(frames)
+    if values.shape != (len(indices), *shape) or values.dtype.kind not in "ui":
+        raise InputError(path, f"decodes to {values.dtype} of shape {values.shape[1:]}, not {shape}.")
+    return _within_stored_bits(values, int(dataset.get("BitsStored", dataset.BitsAllocated)))
+
+
+def _check_length(dataset: Any, path: Path, shape: tuple[int, int]) -> None:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    if not syntax.is_compressed:
+        needed = frames * shape[0] * shape[1] * dataset.BitsAllocated // 8
+        length = len(dataset.PixelData)
+        # values are padded to an even length
+        if length not in (needed, needed + needed % 2):
+            raise InputError(path, f"holds {length} bytes of pixels; its header says {needed}.")
+        return
+    if syntax == RLELossless:
+        return
+    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=frames)):
+        size = codestream_size(frame)
+        if size != shape:
+            raise InputError(
+                path, f"holds a compressed image of {size} in frame {number + 1}; its header says {shape}."
+            )
+
+
+def codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 image states itself; None if it states none.
+
+    Args:
+        frame: compressed.
+    """
+    start = frame.find(_J2K_START, 0, 4096)
+    if start >= 0 and len(frame) >= start + 24:
+        right, bottom, left, top = (int.from_bytes(frame[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))
+        return bottom - top, right - left
+    at = 2
+    while frame[:2] == b"\xff\xd8" and at + 9 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker in _JPEG_FRAMES:
+            return int.from_bytes(frame[at + 5 : at + 7], "big"), int.from_bytes(frame[at + 7 : at + 9], "big")
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return None
+
+
+def _within_stored_bits(values: NDArray[Any], stored: int) -> NDArray[Any]:
+    unused = values.dtype.itemsize * 8 - stored
+    # out and back: fills with zeros where unsigned, with the sign where signed
+    return values if unused <= 0 else (values << unused) >> unused

@@ -1,0 +1,173 @@
+"""HDF5 and NeXus files, as beamlines write them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonemonai.data.volume import UM_PER_UNIT, Volume, scaling_affine_lps
+from bonemonai.errors import InputError, SeveralVolumesError
+
+_MOST_OBJECTS = 100_000
+
+
+class Hdf5Volume(Volume):
+    """A 3-D dataset of an HDF5 file.
+
+    Without a part, the signals of the file's NXdata groups are looked at, and all 3-D datasets where there are none;
+    one of them is taken, of several one must be chosen. Voxel sizes come from NXdata's axes or ``element_size_um``.
+
+    Args:
+        path: a .h5, .hdf5, .hdf, .nxs or .nx file.
+        part: path of a dataset in it, such as ``/entry/data/data``.
+
+    Raises:
+        InputError: if there is no such dataset, or parts of it were never written, which would read as fill values.
+    """
+
+    format = "HDF5"
+
+    def __init__(self, path: Path, part: str = "") -> None:
+        with _opened(path) as file:
+            self.part = _chosen(file, path, part)
+            dataset = file[self.part]
+            if dataset.ndim < 3 or any(n != 1 for n in dataset.shape[:-3]):
+                raise InputError(path, f"{self.part} has shape {dataset.shape}; one 3-D image is needed.")
+            _check_written(dataset, path)
+            size, warnings = _voxel_size_um(dataset)
+            if _is_projections(file, self.part):
+                warnings.append("NXtomo: these are projections by angle, not a reconstructed volume.")
+            if dataset.chunks:
+                self.planes_at_once = dataset.chunks[-3]
+            super().__init__(
+                path,
+                shape=dataset.shape[-3:],
+                dtype=dataset.dtype,
+                affine_lps=scaling_affine_lps(size),
+                warnings=warnings,
+            )
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        with _opened(self.path) as file:
+            dataset = file[self.part]
+            block: NDArray[Any] = dataset[(0,) * (dataset.ndim - 3) + (slice(start, stop),)]
+            return block
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        h5py = import_module("h5py")
+        import_module("hdf5plugin")  # beamlines compress with more than zlib
+    except ImportError:
+        raise InputError(path, "is HDF5 and needs the extra nexus: pip install 'bonemonai[nexus]'.") from None
+    with h5py.File(path, "r") as file:
+        yield file
+
+
+def _chosen(file: Any, path: Path, part: str) -> str:
+    if part:
+        if not hasattr(file.get(part), "ndim"):
+            near = ", ".join(_volumes(file, path)) or "none"
+            raise InputError(path, f"holds no dataset {part}; its 3-D datasets: {near}.")
+        return part
+    found = _signals(file, path) or _volumes(file, path)
+    if not found:
+        raise InputError(path, "holds no 3-D dataset.")
+    if len(found) > 1:
+        raise SeveralVolumesError(path, "choose one by its path, PATH::DATASET", found)
+    return found[0]
+
+
+def _objects(file: Any, path: Path) -> list[tuple[str, Any]]:
+    """All groups and datasets, each once however it is linked."""
+    found: list[tuple[str, Any]] = []
+
+    def take(name: str, node: Any) -> None:
+        found.append((f"/{name}", node))
+        if len(found) > _MOST_OBJECTS:
+            raise InputError(path, f"holds more than {_MOST_OBJECTS} objects; name the dataset, PATH::DATASET.")
+
+    file.visititems(take)
+    return found
+
+
+def _is_volume(node: Any) -> bool:
+    return hasattr(node, "ndim") and node.ndim >= 3 and node.dtype.kind in "uif" and min(node.shape[-3:]) > 1
+
+
+def _volumes(file: Any, path: Path) -> list[str]:
+    return [name for name, node in _objects(file, path) if _is_volume(node)]
+
+
+def _signals(file: Any, path: Path) -> list[str]:
+    """The 3-D signals of NXdata groups, without links to the same dataset."""
+    found: dict[Any, str] = {}
+    for name, node in _objects(file, path):
+        if _text(node.attrs.get("NX_class")) != "NXdata":
+            continue
+        signal = _text(node.attrs.get("signal")) or "data"
+        if signal in node and _is_volume(node[signal]):
+            found.setdefault(node[signal].id, f"{name}/{signal}")
+    return list(found.values())
+
+
+def _is_projections(file: Any, part: str) -> bool:
+    entry = file.get("/" + part.strip("/").split("/")[0])
+    definition = entry.get("definition") if hasattr(entry, "get") else None
+    return definition is not None and _text(definition[()]) == "NXtomo"
+
+
+def _check_written(dataset: Any, path: Path) -> None:
+    if dataset.is_virtual:
+        for source in dataset.virtual_sources():
+            if source.file_name != "." and not (path.parent / source.file_name).is_file():
+                raise InputError(
+                    path, f"{dataset.name} lacks its source {source.file_name}; it would read as fill values."
+                )
+        return
+    if dataset.chunks:
+        expected = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        missing = expected - dataset.id.get_num_chunks()
+    else:
+        missing = int(dataset.id.get_storage_size() < dataset.nbytes)
+    if missing:
+        raise InputError(path, f"{dataset.name} has {missing} chunk(s) never written, which read as fill values.")
+
+
+def _voxel_size_um(dataset: Any) -> tuple[list[float] | None, list[str]]:
+    """Return (plane, row, column) in um and what is to be known."""
+    unknown = ["voxel size is not stated; say --voxel-size-um."]
+    stated = dataset.attrs.get("element_size_um")
+    if stated is not None:
+        size = [float(edge) for edge in np.ravel(stated)[-3:]]
+        return (size, []) if len(size) == 3 and _are_lengths(size) else (None, unknown)
+    group = dataset.parent
+    axes = [_text(name) for name in np.ravel(group.attrs.get("axes", []))][-3:]
+    if len(axes) != 3 or any(name not in group for name in axes):
+        return None, unknown
+    size = []
+    for name in axes:
+        positions = np.asarray(group[name][()], dtype=float).ravel()
+        unit = UM_PER_UNIT.get(_text(group[name].attrs.get("units")).lower())
+        steps = np.diff(positions)
+        if unit is None or not len(steps) or not np.allclose(steps, steps[0], rtol=1e-3, atol=0):
+            return None, unknown
+        size.append(abs(float(steps.mean())) * unit)
+    return (size, []) if _are_lengths(size) else (None, unknown)
+
+
+def _are_lengths(size: Sequence[float]) -> bool:
+    return all(math.isfinite(edge) and edge > 0 for edge in size)
+
+
+def _text(value: Any) -> str:
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
