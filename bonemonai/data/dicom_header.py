@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from bonemonai.data.volume import begins_like_dicom
 from bonemonai.errors import InputError
 
 _TAGS = [
@@ -94,12 +95,6 @@ class DicomHeader:
     lossy: bool = False
 
 
-def has_preamble(path: Path) -> bool:
-    """Whether a file has the mark of a DICOM file; older ones lack it."""
-    with open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
 def read_header(path: Path) -> DicomHeader | None:
     """Read a file's header.
 
@@ -135,7 +130,7 @@ def read_dataset(path: Path) -> Dataset | None:
     Raises:
         InputError: if the file begins like DICOM, and is damaged.
     """
-    marked = has_preamble(path)
+    marked = begins_like_dicom(path)
     with open(path, "rb") as stream:
         # a deflated file is unpacked whole, however large it grows
         if _DEFLATED.encode() in stream.read(1024):

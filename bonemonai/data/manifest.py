@@ -1,4 +1,4 @@
-"""Manifests: one CSV row an image, saying whose it is, where it lies and what it is for."""
+"""Manifests: one row an image, saying whose it is, where it lies and what it is for; CSV, or MONAI's datalist JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.datalist import parse_datalist
 from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
@@ -19,17 +20,30 @@ PATH_COLUMNS = ("image", "label", "mask")
 SPLITS = ("train", "val", "test")
 
 
-def read_manifest(path: str | Path, *, label_is_path: bool = True) -> pd.DataFrame:
+def read_manifest(
+    path: str | Path,
+    *,
+    label_is_path: bool = True,
+    root: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    allow_shared_patient: bool = False,
+) -> pd.DataFrame:
     """Read and check a manifest.
 
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
     a class), ``mask``, ``split``, ``sample``, ``plane``, ``load_state``, ``site`` and ``voxel_size_um`` are
     known; any other is kept. All values are text: patient "007" is not patient "7". Comma and semicolon both
-    part columns; a byte-order mark is dropped.
+    part columns; a byte-order mark is dropped. Of a datalist of MONAI or the Medical Segmentation Decathlon (.json) the
+    lists ``training``, ``validation`` and ``test`` are the splits, and images that state no ``patient`` are one
+    patient each, named by their files.
 
     Args:
-        path: the CSV file. Paths inside it are relative to its folder.
+        path: the .csv or .json file.
         label_is_path: whether ``label`` names a file.
+        root: folder that paths inside the manifest are relative to and must stay in; its own by default.
+        classes: the classes ``label`` may name; it then names no file.
+        allow_shared_patient: let one patient stand in several splits, for paper 2's mixed deals. What a model then
+            scores on its test set is no measure of how it does on another patient.
 
     Returns:
         One row an image, all columns of type str, paths resolved.
@@ -42,46 +56,50 @@ def read_manifest(path: str | Path, *, label_is_path: bool = True) -> pd.DataFra
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "no such manifest.")
-    manifest = _parse(path)
+    label_is_path = label_is_path and classes is None
+    manifest = parse_datalist(path) if path.suffix.lower() == ".json" else _parse(path)
     required = ["patient", "image"]
-    for column in required:
-        if column not in manifest:
-            raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
+    for column in [name for name in required if name not in manifest]:
+        raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
     if manifest.empty:
         raise InputError(path, "holds no row.")
     for column in [name for name in (*required, "label", "split") if name in manifest]:
         _refuse_first(path, manifest, manifest[column] == "", f"column {column!r} is empty")
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
-        manifest[column] = [_resolve(path, line, value) for line, value in manifest[column].items()]
+        manifest[column] = [_resolve(path, line, value, root) for line, value in manifest[column].items()]
     position = [column for column in ("image", "plane", "sample", "load_state") if column in manifest]
     _refuse_first(path, manifest, manifest.duplicated(position), "doubles an earlier row")
-    if "split" in manifest:
-        unknown = ~manifest["split"].isin(SPLITS)
-        _refuse_first(path, manifest, unknown, f"column 'split' must be one of {', '.join(SPLITS)}")
+    if classes is not None and "label" not in manifest:
+        raise InputError(path, "lacks the column 'label', whose classes are to be checked.")
+    for column, allowed in (("label", classes), ("split", SPLITS)):
+        if column in manifest and allowed is not None:
+            wrong = ~manifest[column].isin(list(allowed))
+            _refuse_first(path, manifest, wrong, f"column {column!r} must be one of {', '.join(allowed)}")
+    if "split" in manifest and not allow_shared_patient:
         refuse_shared_patients(manifest, path)
     return manifest.reset_index(drop=True)
 
 
-def write_manifest(manifest: pd.DataFrame, path: str | Path) -> None:
+def write_manifest(
+    manifest: pd.DataFrame, path: str | Path, *, root: str | Path | None = None, allow_shared_patient: bool = False
+) -> None:
     """Write a manifest, its paths relative to its folder.
 
     Args:
         manifest: as :func:`read_manifest` returns it.
         path: the CSV file, replaced whole.
+        root: folder that relative paths in ``manifest`` are relative to; the file's own by default.
+        allow_shared_patient: see :func:`read_manifest`.
 
     Raises:
         InputError: if a patient stands in two splits.
     """
     path = Path(path)
-    if "split" in manifest:
+    if "split" in manifest and not allow_shared_patient:
         refuse_shared_patients(manifest, path)
     relative = manifest.copy()
     for column in [name for name in PATH_COLUMNS if name in relative]:
-        root = path.parent.resolve()
-        relative[column] = [
-            Path(value).resolve().relative_to(root).as_posix() if Path(value).is_absolute() else value
-            for value in relative[column]
-        ]
+        relative[column] = [_relative(value, path, root) for value in relative[column]]
     with atomic_path(path) as partial:
         relative.to_csv(partial, index=False, lineterminator="\n")
 
@@ -164,15 +182,47 @@ def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], ca
         raise InputError(path, f"row {line}: {cause}.")
 
 
-def _resolve(manifest: Path, line: Hashable, value: str) -> str:
-    root = manifest.parent.resolve()
+def _resolve(manifest: Path, line: Hashable, value: str, given_root: str | Path | None) -> str:
+    root = Path(given_root if given_root is not None else manifest.parent).resolve()
     name, part = split_part(value)
     resolved = (root / name).resolve()
     if not value or not resolved.is_relative_to(root):
-        raise InputError(manifest, f"row {line}: {value!r} is not inside the manifest's folder.")
+        where = "the manifest's folder" if given_root is None else str(given_root)
+        raise InputError(manifest, f"row {line}: {value!r} is not inside {where}.")
     if not resolved.exists():
         raise InputError(manifest, f"row {line}: {value!r} does not exist.")
     return f"{resolved}::{part}" if part else str(resolved)
+
+
+def _relative(value: str, manifest: Path, given_root: str | Path | None) -> str:
+    """A path as the manifest will hold it; classes in a path's column stay as they are."""
+    root = manifest.parent.resolve()
+    if given_root is None and not Path(value).is_absolute():
+        return value
+    resolved = (Path(given_root or ".").resolve() / value).resolve()
+    if not resolved.is_relative_to(root):
+        raise InputError(manifest, f"must lie in a folder that holds {resolved.name} as well.")
+    return resolved.relative_to(root).as_posix()
+
+
+def describe_manifest(manifest: pd.DataFrame) -> dict[str, str]:
+    """What a manifest holds, in words.
+
+    Args:
+        manifest: as :func:`read_manifest` returns it.
+    """
+    lines = {"images": str(len(manifest)), "patients": str(manifest["patient"].map(patient_key).nunique())}
+    if "label" in manifest and manifest["label"].nunique() <= 20:
+        lines["labels"] = ", ".join(f"{name} {n}" for name, n in manifest["label"].value_counts(sort=False).items())
+    for name in SPLITS if "split" in manifest else ():
+        rows = manifest[manifest["split"] == name]
+        lines[name] = f"{len(rows)} images of {rows['patient'].map(patient_key).nunique()} patients"
+    if "split" in manifest:
+        splits = manifest.groupby(manifest["patient"].map(patient_key))["split"].nunique()
+        shared = int((splits > 1).sum())
+        if shared:
+            lines["LEAKAGE"] = f"{shared} patients stand in several splits; test scores say nothing of other patients."
+    return lines
 
 
 def distinct(values: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import permutations, product
 from types import MappingProxyType
 
 import numpy as np
@@ -105,6 +105,61 @@ def leave_one_patient_per_class_out(manifest: pd.DataFrame, class_column: str = 
             raise InputError("manifest", f"class {value!r} has one patient only; leaving it out leaves none.")
     for held_out in product(*groups.values()):
         yield _assign(manifest, {patient: "test" if patient in held_out else "train" for patient in classes})
+
+
+def ordered_pairs(manifest: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield a copy for every ordered pair of patients, one as "test", one as "val", the rest being "train".
+
+    Five samples give the twenty runs of paper 2.
+
+    Args:
+        manifest: with column ``patient``.
+
+    Raises:
+        InputError: if there are fewer than three patients.
+    """
+    patients = distinct(manifest["patient"].map(patient_key).tolist())
+    if len(patients) < 3:
+        raise InputError("manifest", f"has {len(patients)} patients: a test, a validation and a training one are due.")
+    for test, val in permutations(patients, 2):
+        yield _assign(manifest, {p: {test: "test", val: "val"}.get(p, "train") for p in patients})
+
+
+def mixed_deal(
+    manifest: pd.DataFrame, columns: Sequence[str], sets: int, *, seed: int = 0, allow_shared_patient: bool = False
+) -> Iterator[pd.DataFrame]:
+    """Deal groups, such as one plane of one sample, into sets, and yield each ordered pair of sets as test and val.
+
+    Groups of one patient fall on both sides: a leak by design, which paper 2 measures. Every row of what comes out
+    says so in a column ``leakage``.
+
+    Args:
+        manifest: with column ``patient``.
+        columns: that make a group together, for instance patient and plane.
+        sets: of equal numbers of groups, at least 3.
+        seed: of the deal.
+        allow_shared_patient: must be True, so that nobody comes here by accident.
+
+    Raises:
+        InputError: if that was not said, or the groups cannot be dealt.
+    """
+    if not allow_shared_patient:
+        raise InputError(
+            "mixed deal", "puts one patient into training and test; say --allow-shared-patient if that is meant."
+        )
+    for column in columns:
+        if column not in manifest:
+            raise InputError("manifest", f"has no column {column!r}.")
+    groups = list(manifest.groupby(list(columns), sort=True).indices)
+    if sets < 3 or len(groups) % sets:
+        raise InputError("manifest", f"has {len(groups)} groups, which cannot be dealt into {sets} equal sets.")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    set_of = {groups[index]: place % sets for place, index in enumerate(order)}
+    keys = list(zip(*(manifest[column] for column in columns), strict=True))
+    dealt = [set_of[key if len(columns) > 1 else (key[0],)] for key in keys]
+    for test, val in permutations(range(sets), 2):
+        split = [{test: "test", val: "val"}.get(number, "train") for number in dealt]
+        yield manifest.assign(split=split, leakage="patients are shared between splits")
 
 
 def _shuffled_strata(manifest: pd.DataFrame, seed: int, stratify: str | None) -> list[list[str]]:

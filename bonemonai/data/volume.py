@@ -33,6 +33,7 @@ _SUFFIXES = (
     ("HDF5", (".h5", ".hdf5", ".hdf", ".nxs", ".nx")),
     ("NRRD, MetaImage", (".nrrd", ".nhdr", ".mha", ".mhd")),
 )
+FILE_SUFFIXES = tuple(suffix for kind, suffixes in _SUFFIXES for suffix in suffixes if kind != "TIFF")
 _FORMATS = {  # to module and class
     "DICOM": ("dicom_volume", "DicomVolume"),
     "HDF5": ("hdf5_volume", "Hdf5Volume"),
@@ -268,7 +269,7 @@ def _format(path: Path) -> str:
     for kind, suffixes in _SUFFIXES:
         if name.endswith(suffixes):
             return kind
-    if name.endswith(DICOM_SUFFIXES) or _begins_like_dicom(path):
+    if name.endswith(DICOM_SUFFIXES) or begins_like_dicom(path):
         return "DICOM"
     known = ", ".join(suffix for _, suffixes in _SUFFIXES for suffix in suffixes)
     raise InputError(path, f"is not a format that can be read: DICOM or TIFF folders, .zarr, .dcm, {known}.")
@@ -280,13 +281,14 @@ def _folder_format(folder: Path) -> str:
     tiffs = [file for file in files if file.name.lower().endswith(TIFF_SUFFIXES)]
     if not tiffs:
         return "DICOM"
-    odd = next((file for file in sorted(set(files) - set(tiffs)) if _begins_like_dicom(file)), None)
+    odd = next((file for file in sorted(set(files) - set(tiffs)) if begins_like_dicom(file)), None)
     if odd is not None:
         raise InputError(odd, "is DICOM in a folder of TIFF files; give a folder of one kind.")
     return "TIFF folder"
 
 
-def _begins_like_dicom(path: Path) -> bool:
+def begins_like_dicom(path: Path) -> bool:
+    """Whether a file has the mark of a DICOM file; older ones lack it."""
     with open(path, "rb") as stream:
         return stream.read(132)[128:] == b"DICM"
 
