@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _TAGS = [
 ]  # fmt: skip
 # what tells series apart where a stripped header has no UID
 _INSTEAD_OF_UID = ("SeriesNumber", "SeriesDate", "SeriesTime", "ImageType", "ConvolutionKernel")
+_PIXELS = tuple(struct.pack(f"{order}HH", 0x7FE0, element) for order in "<>" for element in (0x08, 0x09, 0x10))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -138,13 +140,20 @@ def read_dataset(path: Path) -> Dataset | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            with open(path, "rb") as stream:
+                dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+                # where reading stopped: at the pixels, or at the end of a file that has none
+                at_pixels = stream.read(4) in _PIXELS
     except Exception as error:
         if marked:
             raise InputError(path, f"is a damaged DICOM file: {error}") from error
         return None
     if not marked and not ("Rows" in dataset and "BitsAllocated" in dataset):
         return None
+    kind = UID(str(dataset.get("SOPClassUID", "") or ""))
+    if not at_pixels and ("Rows" in dataset or not kind or "Image" in kind.name):
+        # cut off within the header, it would pass for a report that belongs to another series
+        raise InputError(path, "is an image without pixels: cut short, or stripped.")
     return dataset
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bonemonai.data.hdf5_probe import probe_hdf5
 from bonemonai.data.volume import UM_PER_UNIT, Volume, scaling_affine_lps
 from bonemonai.errors import InputError, SeveralVolumesError
 
@@ -35,6 +37,7 @@ class Hdf5Volume(Volume):
     format = "HDF5"
 
     def __init__(self, path: Path, part: str = "") -> None:
+        probe_hdf5(path)
         with _opened(path) as file:
             self.part = _chosen(file, path, part)
             dataset = file[self.part]
@@ -58,6 +61,8 @@ class Hdf5Volume(Volume):
         with _opened(self.path) as file:
             dataset = file[self.part]
             block: NDArray[Any] = dataset[(0,) * (dataset.ndim - 3) + (slice(start, stop),)]
+            if dataset.chunks:
+                _check_fill_values(dataset, start, block, self.path)
             return block
 
 
@@ -133,13 +138,29 @@ def _check_written(dataset: Any, path: Path) -> None:
                     path, f"{dataset.name} lacks its source {source.file_name}; it would read as fill values."
                 )
         return
-    if dataset.chunks:
-        expected = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-        missing = expected - dataset.id.get_num_chunks()
-    else:
-        missing = int(dataset.id.get_storage_size() < dataset.nbytes)
+    missing = _missing_chunks(dataset) if dataset.chunks else int(dataset.id.get_storage_size() < dataset.nbytes)
     if missing:
         raise InputError(path, f"{dataset.name} has {missing} chunk(s) never written, which read as fill values.")
+
+
+def _missing_chunks(dataset: Any) -> int:
+    expected: int = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    stored: int = dataset.id.get_num_chunks()
+    return max(0, expected - stored)
+
+
+def _check_fill_values(dataset: Any, start: int, block: NDArray[Any], path: Path) -> None:
+    """Refuse a chunk that reads as the fill value and is not where HDF5 looks for it: its index is damaged."""
+    leading, sides = (0,) * (dataset.ndim - 3), dataset.chunks[-3:]
+    planes = range(start - start % sides[0], start + len(block), sides[0])
+    rows, columns = (range(0, n, side) for n, side in zip(dataset.shape[-2:], sides[1:], strict=True))
+    for plane, row, column in itertools.product(planes, rows, columns):
+        part = block[max(0, plane - start) : plane - start + sides[0], row : row + sides[1], column : column + sides[2]]
+        if (part == dataset.fillvalue).all():
+            try:
+                dataset.id.read_direct_chunk((*leading, plane, row, column))
+            except (OSError, RuntimeError, ValueError) as error:
+                raise InputError(path, f"{dataset.name} has lost the chunk at plane {plane}, row {row}.") from error
 
 
 def _voxel_size_um(dataset: Any) -> tuple[list[float] | None, list[str]]:

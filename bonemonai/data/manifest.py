@@ -184,6 +184,8 @@ def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], ca
 
 def _resolve(manifest: Path, line: Hashable, value: str, given_root: str | Path | None) -> str:
     root = Path(given_root if given_root is not None else manifest.parent).resolve()
+    if "\0" in value:
+        raise InputError(manifest, f"row {line}: {value!r} is no path.")
     name, part = split_part(value)
     resolved = (root / name).resolve()
     if not value or not resolved.is_relative_to(root):

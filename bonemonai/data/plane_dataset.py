@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from bonemonai.data.histogram import volume_histogram
+from bonemonai.data.units import refuse_other_units
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
 
@@ -29,9 +30,10 @@ class PlaneDataset(Dataset[Any]):
         step: take every step-th plane; neighbouring planes at 1.6 um show the same lacunae. A row that names a plane
             in its column ``plane`` gives that one only.
         progress: show a bar while grey values are counted.
+        expects: units that the first key's values may have, such as ("HU",); None takes any.
 
     Raises:
-        InputError: if there is no row, or the volumes of a row differ in shape.
+        InputError: if there is no row, the volumes of a row differ in shape, or values are in other units.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class PlaneDataset(Dataset[Any]):
         *,
         step: int = 1,
         progress: bool = True,
+        expects: Sequence[str] | None = None,
     ) -> None:
         if not data:
             raise InputError("data", "the data set is empty: it has no row.")
@@ -51,6 +54,7 @@ class PlaneDataset(Dataset[Any]):
         self.volumes = [{key: _open(row, key) for key in self.keys} for row in self.data]
         for volumes in self.volumes:
             first = volumes[self.keys[0]]
+            refuse_other_units(first, expects)
             for volume in volumes.values():
                 if volume.shape != first.shape:
                     raise InputError(volume.path, f"has shape {volume.shape}, but {first.path} has {first.shape}.")
@@ -81,7 +85,7 @@ def _open(row: Mapping[Hashable, Any], key: str) -> Volume:
     value = row[key]
     if isinstance(value, Volume):
         return value
-    return open_volume(value, voxel_size_um=row.get("voxel_size_um") or None)
+    return open_volume(value, voxel_size_um=row.get("voxel_size_um") or None, units=row.get("units") or None)
 
 
 def _planes(row: Mapping[Hashable, Any], volume: Volume, step: int) -> Sequence[int]:

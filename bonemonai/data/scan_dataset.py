@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from bonemonai.data.manifest import manifest_items, read_manifest
 from bonemonai.data.prepared_volume import PreparedVolume
+from bonemonai.data.units import refuse_other_units
 from bonemonai.data.volume import open_volume
 from bonemonai.errors import InputError
 
@@ -27,6 +28,8 @@ class Scan:
         voxel_size_um: where the files do not state it.
         transform: of its planes.
         image_key: entry of the transform's output that the network gets.
+        units: of the values, where the files do not state them.
+        expects: units that the workflow was made for; None takes any.
     """
 
     name: str
@@ -34,14 +37,17 @@ class Scan:
     voxel_size_um: Any = None
     transform: Transform | None = None
     image_key: str = "image"
+    units: str | None = None
+    expects: Sequence[str] | None = None
 
     def open(self) -> PreparedVolume:
         """Open it.
 
         Raises:
-            InputError: if it cannot be read.
+            InputError: if it cannot be read, or its values are in other units than the workflow was made for.
         """
-        volume = open_volume(self.path, voxel_size_um=self.voxel_size_um or None)
+        volume = open_volume(self.path, voxel_size_um=self.voxel_size_um or None, units=self.units or None)
+        refuse_other_units(volume, self.expects)
         return PreparedVolume(volume, self.transform, self.image_key)
 
 
@@ -54,6 +60,9 @@ class ScanDataset(Dataset[Scan]):
         voxel_size_um: of scans that do not state it; a manifest's column goes first.
         split: use this split of the manifest only.
         image_key: entry the network gets, and column of the manifest.
+        units: of the values, "HU", "mg HA/cm3" or "raw", where the files do not state them; a manifest's column
+            ``units`` goes first.
+        expects: units that the workflow was made for; None takes any.
 
     Raises:
         InputError: if the manifest cannot be read or has no row.
@@ -71,11 +80,13 @@ class ScanDataset(Dataset[Scan]):
         voxel_size_um: float | Sequence[float] | None = None,
         split: str | None = None,
         image_key: str = "image",
+        units: str | None = None,
+        expects: Sequence[str] | None = None,
     ) -> None:
         path = Path(path)
         self.is_batch = path.suffix.lower() == ".csv"
         if not self.is_batch:
-            self.scans = [Scan("", path, voxel_size_um, transform, image_key)]
+            self.scans = [Scan("", path, voxel_size_um, transform, image_key, units, expects)]
             return
         manifest = read_manifest(path)
         rows = manifest_items(manifest, split)
@@ -84,7 +95,7 @@ class ScanDataset(Dataset[Scan]):
             raise InputError(path, f"has no column {image_key!r}.")
         self.scans = [
             Scan(f"scan_{number:04d}", Path(row[image_key]), row.get("voxel_size_um") or voxel_size_um, transform,
-                 image_key)
+                 image_key, row.get("units") or units, expects)
             for number, row in zip(numbers, rows, strict=True)
         ]  # fmt: skip
 

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bonemonai.data.units import Units, set_units
 from bonemonai.errors import InputError
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
@@ -34,6 +35,7 @@ _SUFFIXES = (
     ("NRRD, MetaImage", (".nrrd", ".nhdr", ".mha", ".mhd")),
 )
 FILE_SUFFIXES = tuple(suffix for kind, suffixes in _SUFFIXES for suffix in suffixes if kind != "TIFF")
+_ENOUGH = 32e6  # bytes of a read
 _FORMATS = {  # to module and class
     "DICOM": ("dicom_volume", "DicomVolume"),
     "HDF5": ("hdf5_volume", "Hdf5Volume"),
@@ -69,7 +71,7 @@ class Volume(ABC):
     format: str
     costly_planes: bool = False  # each takes a file to open, or a codec; a look at a volume then samples few
     part: str = ""
-    units: Literal["HU", "mg HA/cm3", "raw"] = "raw"
+    units: Units = "raw"
     planes_at_once: int = 1  # planes that lie together on disk; reads of whole multiples decode nothing twice
 
     def __init__(
@@ -178,12 +180,14 @@ class Volume(ABC):
         """How many planes to read together: whole multiples of :attr:`planes_at_once` decode nothing twice.
 
         Args:
-            memory: bytes that they may take, decoded; a single plane is read whatever it takes.
+            memory: bytes that they may take, decoded; a single plane is read whatever it takes. No more than 32 MB
+                are asked for where fewer decode nothing twice either.
         """
         at_once = min(self.planes_at_once, self.shape[0])
         fitting = max(1, int(memory // (self.shape[1] * self.shape[2] * self.dtype.itemsize)))
         if fitting >= at_once:
-            return fitting // at_once * at_once
+            enough = int(min(memory, _ENOUGH) // (self.shape[1] * self.shape[2] * self.dtype.itemsize * at_once))
+            return max(1, enough) * at_once
         # equal parts: each decodes all that lies together once more
         return -(-at_once // -(-at_once // fitting))
 
@@ -214,7 +218,12 @@ def scaling_affine_lps(
     return affine
 
 
-def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float] | None = None) -> Volume:
+def open_volume(
+    path: str | Path,
+    *,
+    voxel_size_um: float | str | Sequence[float] | None = None,
+    units: str | None = None,
+) -> Volume:
     """Open a scan: DICOM, TIFF, OME-Zarr or Zarr, NIfTI, NRRD, MetaImage, Scanco AIM or ISQ, HDF5 or NeXus.
 
     Args:
@@ -222,6 +231,7 @@ def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float
             DICOM series by its SeriesInstanceUID, ``scan.nxs::/entry/data/data`` a dataset, ``a.zarr::raw`` an array.
         voxel_size_um: edge length in micrometres, one number or (plane, row, column), for files that do not
             state it. It also overrules what a file states; the overruling is put into the volume's warnings.
+        units: "HU", "mg HA/cm3" or "raw", for files that do not state what their values mean.
 
     Raises:
         InputError: if the path does not exist or cannot be used, naming the file and the cause.
@@ -246,6 +256,8 @@ def open_volume(path: str | Path, *, voxel_size_um: float | str | Sequence[float
         raise InputError(path, f"cannot be opened: {error}") from error
     if voxel_size_um is not None:
         _overrule_voxel_size(volume, voxel_size_um)
+    if units is not None:
+        set_units(volume, units)
     return volume
 
 

@@ -23,15 +23,18 @@ class VolumeReader(ImageReader):
 
     Args:
         voxel_size_um: for files that do not state it, see :func:`bonemonai.data.open_volume`.
+        units: of the values, likewise; they stand in the image's ``meta["units"]``.
 
     Raises:
         InputError: for what cannot be read, and where the voxel size is neither stated nor given: MONAI would
             go on with 1 mm.
     """
 
-    def __init__(self, voxel_size_um: float | Sequence[float] | None = None, **_: Any) -> None:
+    def __init__(
+        self, voxel_size_um: float | Sequence[float] | None = None, units: str | None = None, **_: Any
+    ) -> None:
         super().__init__()
-        self.voxel_size_um = voxel_size_um
+        self.voxel_size_um, self.units = voxel_size_um, units
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Accept anything; :meth:`read` says what is wrong better than a missing reader would."""
@@ -39,7 +42,9 @@ class VolumeReader(ImageReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Volume]:
         """Open one volume, or several of the same shape as channels."""
-        return [open_volume(str(path), voxel_size_um=self.voxel_size_um) for path in ensure_tuple(data)]
+        return [
+            open_volume(str(path), voxel_size_um=self.voxel_size_um, units=self.units) for path in ensure_tuple(data)
+        ]
 
     def get_data(self, img: Sequence[Volume]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Return the values and MONAI's metadata."""
@@ -47,6 +52,8 @@ class VolumeReader(ImageReader):
         if first.affine_ras is None:
             raise InputError(first.path, "does not state its voxel size; give VolumeReader voxel_size_um.")
         for volume in img[1:]:
+            if volume.units != first.units:
+                raise InputError(volume.path, f"holds {volume.units} values, {first.path} {first.units}.")
             if volume.shape != first.shape or not np.array_equal(volume.affine_lps, first.affine_lps):  # type: ignore[arg-type]
                 raise InputError(volume.path, f"differs from {first.path} in shape or affine; channels must not.")
         meta: dict[str, Any] = {
@@ -55,6 +62,7 @@ class VolumeReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(first.shape),
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if len(img) == 1 else 0,
+            "units": first.units,
         }
         arrays = [volume.read() for volume in img]
         return (arrays[0] if len(arrays) == 1 else np.stack(arrays)), meta

@@ -44,6 +44,8 @@ class ZarrVolume(Volume):
             node = node[name]
             _check_axes(multiscale, getattr(node, "ndim", 0), path)
             affine = _affine_lps(multiscale, dataset, path)
+            kept = _kept_by_bonemonai(path, part)
+            affine, self.units = _restored(affine, kept.get("affine_lps")), kept.get("units", "raw")
         if not isinstance(node, zarr.Array) or node.ndim < 3 or any(n != 1 for n in node.shape[:-3]):
             raise InputError(path, f"has shape {getattr(node, 'shape', None)}; one 3-D image is needed.")
         _check_chunks(node, path)
@@ -61,6 +63,22 @@ class ZarrVolume(Volume):
         array: Any = zarr.open(self.path, mode="r", path=self._array_name)
         block: NDArray[Any] = array[(0,) * (array.ndim - 3) + (slice(start, stop),)]
         return block
+
+
+def _kept_by_bonemonai(path: Path, part: str) -> dict[str, Any]:
+    """What this package's writer keeps beside OME's metadata, which have no orientation and no units of values."""
+    kept = zarr.open_group(path, mode="r", path=part).attrs.asdict().get("bonemonai")
+    found = kept if isinstance(kept, dict) else {}
+    return {name: found[name] for name in ("affine_lps", "units") if found.get(name) is not None}
+
+
+def _restored(affine: NDArray[np.float64] | None, kept: Any) -> NDArray[np.float64] | None:
+    """The affine that was kept, if it still fits the voxel size, which another program may have changed."""
+    if affine is None or kept is None:
+        return affine
+    whole = np.asarray(kept, dtype=np.float64)
+    stated, found = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, whole))
+    return whole if np.allclose(stated, found, rtol=1e-6) else affine
 
 
 def _only_multiscale(group: zarr.Group, path: Path) -> dict[str, Any]:

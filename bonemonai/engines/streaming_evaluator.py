@@ -123,6 +123,8 @@ class StreamingEvaluator(Evaluator):
             logger.warning("input: %s", warning)
         writer.attributes |= {
             "voxel_size_um": source.volume.voxel_size_um,
+            "affine_lps": None if source.volume.affine_lps is None else source.volume.affine_lps.tolist(),
+            "input_units": source.volume.units,
             "input_warnings": source.volume.warnings,
         }
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):

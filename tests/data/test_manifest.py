@@ -51,6 +51,7 @@ def test_what_spreadsheets_write_is_read(folder: Path, text: str, encoding: str)
         ("patient,image\nP1,a\n,b\n", "row 3: column 'patient' is empty"),
         ("patient,image\n\nP1,a\n\n,b\n", "row 5: column 'patient' is empty"),
         ("patient,image\nP1,nowhere\n", "row 2: 'nowhere' does not exist"),
+        ("patient,image\nP1,a\0\n", "row 2: .* is no path"),
         ("patient,image\nP1,../a\n", "row 2: '../a' is not inside"),
         ("patient,image\nP1,a\nP1,a\n", "row 3: doubles an earlier row"),
         ("patient,image,split\nP1,a,training\n", "row 2: column 'split' must be one of train, val, test"),

@@ -9,6 +9,7 @@ import tifffile
 from bonemonai.data import open_volume
 from bonemonai.data.volume import Volume, scaling_affine_lps
 from bonemonai.errors import InputError
+from tests.dicom_files import write_series
 
 
 @pytest.fixture
@@ -101,3 +102,28 @@ def test_slabs_do_not_cross_what_lies_together(
 def test_planes_within_memory_are_whole_multiples_or_equal_parts(memory: int, planes: int, tmp_path: Path) -> None:
     volume = Slabbed(tmp_path, shape=(1000, 4, 4), dtype="uint8", affine_lps=None)
     assert volume.planes_within(memory) == planes
+
+
+@pytest.mark.parametrize(("memory", "planes"), [(1e6, 1), (9e6, 3), (15e6, 5), (1e9, 10)])
+def test_no_more_is_read_together_than_helps(memory: float, planes: int, tmp_path: Path) -> None:
+    volume = Slabbed(tmp_path, shape=(1000, 1000, 3000), dtype="uint8", affine_lps=None)
+    assert volume.planes_within(memory) == planes
+
+
+def test_units_are_given_where_the_file_states_none(stack: Path) -> None:
+    assert open_volume(stack).units == "raw"
+    assert open_volume(stack, units="mg HA/cm3").units == "mg HA/cm3"
+    with pytest.raises(InputError, match="must be one of HU, mg HA/cm3, raw, got 'hounsfield'"):
+        open_volume(stack, units="hounsfield")
+
+
+def test_units_that_the_file_states_are_not_overruled(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", np.zeros((3, 4, 5)))
+    assert open_volume(folder, units="HU").units == "HU"
+    with pytest.raises(InputError, match="states its values in HU; they are not raw"):
+        open_volume(folder, units="raw")
+
+
+def test_part_of_a_format_that_has_none(stack: Path) -> None:
+    with pytest.raises(InputError, match="is TIFF and holds one volume; it has no part '/data'"):
+        open_volume(f"{stack}::/data")
