@@ -44,7 +44,7 @@ def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) ->
         manifest: its content, with a split.
     """
     card = read_data_card(manifest_path)
-    return {
+    described = {
         "data": card.get("name", "not described: no data card beside the manifest"),
         "kind": card.get("kind", "unknown"),
         "licence": card.get("licence"),
@@ -52,3 +52,6 @@ def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) ->
             split: len(distinct(rows["patient"].tolist())) for split, rows in manifest.groupby("split", sort=False)
         },
     }
+    if "leakage" in manifest:
+        described["leakage"] = ", ".join(distinct(manifest["leakage"].tolist()))
+    return described

@@ -116,16 +116,19 @@ def _value_range(volume: Volume, *, full: bool) -> str:
     if volume.costly_planes and not full:
         # a folder of thousands of slices is to answer at once
         step = max(step, math.ceil(volume.shape[0] / _SAMPLED_PLANES))
-    low, high, non_finite, read = math.inf, -math.inf, 0, 0
+    low, high, non_finite, constant, read = math.inf, -math.inf, 0, 0, 0
     for block in _blocks(volume, step):
         finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block
         non_finite += block.size - finite.size
         if finite.size:
             low, high = min(low, finite.min()), max(high, finite.max())
         read += len(block)
+        constant += sum(bool((plane == plane.flat[0]).all()) for plane in block)
     text = "no finite value" if low > high else f"{low} to {high}"
     if non_finite:
         text += f", and {non_finite} NaN or infinite values"
+    if constant:
+        text += f"; {constant} plane(s) of one value"
     return text if step == 1 else f"{text} (in {read} of {volume.shape[0]} planes; --full reads all)"
 
 

@@ -105,7 +105,10 @@ def _check_chunks(array: zarr.Array[Any], path: Path) -> None:
     a_file = math.prod(outer // inner for outer, inner in zip(stored, array.chunks, strict=True))
     missing = expected - array.nchunks_initialized // a_file
     if missing:
-        raise InputError(path, f"lacks {missing} of {expected} chunks, which would read as fill values.")
+        raise InputError(
+            path, f"lacks {missing} of {expected} chunks, which would read as fill values. If its writer left out what "
+            "is empty (zarr does unless told otherwise), copy it with write_empty_chunks=True."
+        )  # fmt: skip
 
 
 def _affine_lps(multiscale: dict[str, Any], dataset: dict[str, Any], path: Path) -> NDArray[np.float64] | None:

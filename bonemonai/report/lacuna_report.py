@@ -158,9 +158,12 @@ def _training_sentence(trained_on: dict[str, Any] | None) -> str:
         return "What the model was trained on is not known: no card lies beside its weights."
     patients = trained_on.get("patients", {})
     kind = f" ({trained_on['kind']} data)" if trained_on.get("kind") else ""
+    leakage = trained_on.get("leakage")
+    leakage = f" LEAKAGE: {leakage}; scores say nothing of other patients." if leakage else ""
     return (
         f"The model was trained on {patients.get('train', '?')} and chosen on {patients.get('val', '?')} subjects of: "
         f"{trained_on.get('data')}{kind}."
+        f"{leakage}"
     )
 
 

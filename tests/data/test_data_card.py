@@ -29,3 +29,11 @@ def test_broken_card_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "m.json").write_text(text)
     with pytest.raises(InputError, match=r"m\.json"):
         read_data_card(tmp_path / "m.csv")
+
+
+def test_leakage_is_described(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient,image,plane,split,leakage\nP1,a,XY,train,shared\nP1,a,XZ,test,shared\n")
+    table = read_manifest(manifest, allow_shared_patient=True)
+    assert describe_training_data(manifest, table)["leakage"] == "shared"

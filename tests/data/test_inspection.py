@@ -66,12 +66,19 @@ def test_dump_without_voxel_size_says_null(tmp_path: Path) -> None:
 
 
 def test_of_thousands_of_dicom_slices_a_few_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_series(tmp_path / "a", np.zeros((100, 4, 5), np.int16), shuffled=False)
+    folder = write_series(tmp_path / "a", np.tile(np.arange(20).reshape(4, 5), (100, 1, 1)), shuffled=False)
     decoded: list[Path] = []
     monkeypatch.setattr(
         dicom_volume,
         "stored_values",
         lambda path, *rest: decoded.append(path) or dicom_pixels.stored_values(path, *rest),
     )
-    assert inspect_volume(open_volume(folder))["range"] == "0 to 0 (in 20 of 100 planes; --full reads all)"
+    assert inspect_volume(open_volume(folder))["range"] == "0 to 19 (in 20 of 100 planes; --full reads all)"
     assert len(decoded) == 20
+
+
+def test_planes_of_one_value_are_said(tmp_path: Path) -> None:
+    array = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    array[1] = 7
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    assert inspect_volume(open_volume(tmp_path / "a.tif"))["range"] == "0 to 59; 1 plane(s) of one value"

@@ -14,7 +14,7 @@ from PIL import Image
 from bonemonai.data import OmeZarrWriter, fingerprint, manifest_items, open_volume, read_manifest
 from bonemonai.errors import InputError
 from bonemonai.report import write_lacuna_report
-from bonemonai.report.lacuna_report import PAPER_TABLE_1A
+from bonemonai.report.lacuna_report import PAPER_TABLE_1A, _training_sentence
 
 TRAINED = {"data": "a phantom", "kind": "synthetic", "patients": {"train": 2, "val": 1}}
 
@@ -141,3 +141,9 @@ def test_refusals(results: Path, study: Path, patient: str, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"lacunae\.ome\.zarr: no such file"):
         write_lacuna_report(tmp_path, manifest=manifest, patient=patient)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_leakage_is_said_in_the_report() -> None:
+    leaking = {**TRAINED, "leakage": "patients are shared between splits"}
+    assert "LEAKAGE: patients are shared between splits; scores say nothing" in _training_sentence(leaking)
+    assert "LEAKAGE" not in _training_sentence(TRAINED)
