@@ -108,3 +108,22 @@ def write_enhanced(path: Path, hounsfield: NDArray[Any], *, order: list[int] | N
     set_pixels(dataset, (hounsfield[order] + 1024).astype(np.int16))
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def hounsfield(planes: int = 5) -> NDArray[np.int16]:
+    """Values of a small scan."""
+    # no two axes of one length, no symmetry: a transposition or flip shows
+    return (np.arange(planes * 6 * 8).reshape(planes, 6, 8) - 1000).astype(np.int16)
+
+
+def tag(name: str, value: Any, plane: int = 2) -> Any:
+    """Change one tag of one slice; None takes it out."""
+
+    def edit(dataset: Dataset, index: int) -> None:
+        if index == plane or plane < 0:
+            if value is None:
+                del dataset[name]
+            else:
+                setattr(dataset, name, value)
+
+    return edit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,8 +99,8 @@ def find_series(path: Path) -> list[DicomSeries]:
         raise InputError(path, f"holds {len(files)} files; at most {_MOST_FILES} are searched.")
     found: dict[str, list[DicomHeader]] = {}
     ignored: list[str] = []
-    for file in files:
-        header = None if file.name.lower() == "dicomdir" else read_header(file)
+    headers = _read_headers(files)
+    for file, header in zip(files, headers, strict=True):
         if header is not None:
             found.setdefault(header.series, []).append(header)
         elif _lies_beside(file):
@@ -112,6 +113,13 @@ def find_series(path: Path) -> list[DicomSeries]:
         raise InputError(path, "holds no .tif file, no DICOM file, and is no Zarr folder.")
     series = [DicomSeries(uid, headers, path, ignored) for uid, headers in found.items()]
     return sorted(series, key=lambda one: (not one.is_image, -len(one.headers), one.uid))
+
+
+def _read_headers(files: Sequence[Path]) -> list[DicomHeader | None]:
+    with warnings.catch_warnings():
+        # what pydicom makes of a header's oddities is judged here
+        warnings.simplefilter("ignore")
+        return [None if file.name.lower() == "dicomdir" else read_header(file) for file in files]
 
 
 def choose_series(path: Path, uid: str | None = None) -> DicomSeries:

@@ -96,3 +96,9 @@ def test_properties_monai_requires(bundle: Path, config: str, kind: str, study: 
     )
     assert workflow.check_properties() == []
     assert workflow.bundle_root == str(bundle)
+
+
+def test_units_that_configs_expect_are_those_of_the_metadata(bundle: Path, metadata: dict[str, Any]) -> None:
+    stated = metadata["network_data_format"]["inputs"]["image"]["units"]
+    expected = [json.loads(file.read_text()).get("expects") for file in sorted((bundle / "configs").glob("*.json"))]
+    assert [units for units in expected if units is not None] == [stated, stated]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -135,16 +134,3 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match=r"pip install 'bonemonai\[nexus\]'"):
         open_volume(path)
-
-
-def test_index_on_which_the_library_crashes(tmp_path: Path) -> None:
-    """Found by mutation: three bytes of the chunks' B-tree, and reading ends in a segmentation fault."""
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("ct", data=np.zeros((6, 17, 19), np.int16), chunks=(2, 17, 19), fletcher32=True)
-    content = bytearray(path.read_bytes())
-    key = content.index(struct.pack("<IIQQQQ", 1296, 0, 2, 0, 0, 0))
-    content[key : key + 16] = bytes(16)
-    path.write_bytes(content)
-    with pytest.raises(InputError):
-        open_volume(path).read()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from bonemonai.data import open_volume
+from bonemonai.errors import InputError, SeveralVolumesError
+from tests.dicom_files import SERIES, hounsfield, tag, write_series
+
+
+def test_several_series_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
+    def other(dataset: Dataset, plane: int) -> None:
+        dataset.SeriesInstanceUID = "1.2.3"
+
+    write_series(tmp_path / "a" / "one", hounsfield())
+    write_series(tmp_path / "a" / "two", hounsfield(3) + 7, edit=other)
+    with pytest.raises(SeveralVolumesError, match=r"PATH::UID") as refusal:
+        open_volume(tmp_path / "a")
+    assert refusal.value.choices == [
+        f"{SERIES}: CT, 5 x 6 x 8, 2 x 1.5 x 1.25 mm",
+        "1.2.3: CT, 3 x 6 x 8, 2 x 1.5 x 1.25 mm",
+    ]
+    volume = open_volume(f"{tmp_path / 'a'}::1.2.3")
+    np.testing.assert_array_equal(volume.read(), hounsfield(3) + 7)
+    assert volume.source == f"{tmp_path / 'a'}::1.2.3"
+    with pytest.raises(InputError, match="holds no series 9"):
+        open_volume(f"{tmp_path / 'a'}::9")
+
+
+def test_report_beside_one_series_stops_nobody(tmp_path: Path) -> None:
+    def report(dataset: Dataset, plane: int) -> None:
+        dataset.SeriesInstanceUID, dataset.SOPClassUID = "1.2.3", "1.2.840.10008.5.1.4.1.1.88.67"
+        for name in ("PixelData", "Rows", "Columns"):
+            del dataset[name]
+
+    write_series(tmp_path / "a", hounsfield())
+    write_series(tmp_path / "a" / "report", hounsfield(1), edit=report)
+    np.testing.assert_array_equal(open_volume(tmp_path / "a").read(), hounsfield())
+
+
+def test_what_lies_beside_slices_is_passed_over_by_name_only(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", hounsfield())
+    (folder / "README").write_text("hello")
+    (folder / "notes.txt").write_text("hello " * 100)
+    volume = open_volume(folder)
+    assert "2 file(s) beside the slices are ignored, such as README." in volume.warnings
+    (folder / "IM9999.dcm").write_bytes(b"")
+    with pytest.raises(InputError, match=r"IM9999\.dcm: is no DICOM file, or a damaged one"):
+        open_volume(folder)
+    (folder / "IM9999.dcm").unlink()
+    (folder / "IM9999").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(InputError, match=r"IM9999: is no DICOM file, or a damaged one"):
+        open_volume(folder)
+
+
+def test_stripped_uid_is_one_series_if_all_lack_it(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", hounsfield(), edit=tag("SeriesInstanceUID", "", -1))
+    volume = open_volume(folder)
+    np.testing.assert_array_equal(volume.read(), hounsfield())
+    assert "files state no SeriesInstanceUID; all of the folder are taken for one series." in volume.warnings
+    some = write_series(tmp_path / "b", hounsfield(), edit=tag("SeriesInstanceUID", ""))
+    with pytest.raises(InputError, match="but other files here do"):
+        open_volume(some)
+
+
+def test_stripped_uid_of_two_series_is_refused_by_what_else_tells_them_apart(tmp_path: Path) -> None:
+    """Two reconstructions, half a slice apart, would otherwise make one even stack."""
+
+    def number(dataset: Dataset, plane: int) -> None:
+        dataset.SeriesInstanceUID, dataset.SeriesNumber = "", 1 + plane % 2
+
+    with pytest.raises(InputError, match="in SeriesNumber"):
+        open_volume(write_series(tmp_path / "a", hounsfield(), edit=number))
+
+
+def test_tiff_among_dicom_files_is_refused(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", hounsfield())
+    (folder / "preview.tif").write_bytes(b"")
+    with pytest.raises(InputError, match="is DICOM in a folder of TIFF files"):
+        open_volume(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "cause"),
+    [
+        ("notavolume/001", "lies where"),
+        ("sliceincrement/001", "some are missing"),
+        ("sliceincrement/002", "some are missing"),
+        ("sliceorientation/001", "another direction"),
+    ],
+)
+def test_real_folders_that_are_no_volume(folder: str, cause: str, sample_data: Path) -> None:
+    with pytest.raises(InputError, match=cause):
+        open_volume(sample_data / "dicom-edge-cases" / "dicom2nifti_failing" / folder)
