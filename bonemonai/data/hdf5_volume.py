@@ -18,6 +18,7 @@ from bonemonai.data.volume import UM_PER_UNIT, Volume, scaling_affine_lps
 from bonemonai.errors import InputError, SeveralVolumesError
 
 _MOST_OBJECTS = 100_000
+_SCALINGS = ("data_scaling_factor", "scaling_factor", "data_offset", "scale_factor", "add_offset")
 
 
 class Hdf5Volume(Volume):
@@ -44,7 +45,7 @@ class Hdf5Volume(Volume):
             if dataset.ndim < 3 or any(n != 1 for n in dataset.shape[:-3]):
                 raise InputError(path, f"{self.part} has shape {dataset.shape}; one 3-D image is needed.")
             _check_written(dataset, path)
-            size, warnings = _voxel_size_um(dataset)
+            size, warnings = _voxel_size_um(dataset, path)
             if _is_projections(file, self.part):
                 warnings.append("NXtomo: these are projections by angle, not a reconstructed volume.")
             if dataset.chunks:
@@ -131,16 +132,36 @@ def _is_projections(file: Any, part: str) -> bool:
 
 
 def _check_written(dataset: Any, path: Path) -> None:
+    """Refuse a dataset of which a part was never written or lies in a file that is not there."""
     if dataset.is_virtual:
-        for source in dataset.virtual_sources():
-            if source.file_name != "." and not (path.parent / source.file_name).is_file():
-                raise InputError(
-                    path, f"{dataset.name} lacks its source {source.file_name}; it would read as fill values."
-                )
+        _check_sources(dataset, path)
+        return
+    for name, offset, size in dataset.external or ():
+        file = path.parent / _text(name)
+        if not file.is_file() or file.stat().st_size < offset + size:
+            raise InputError(path, f"{dataset.name} lacks values of {_text(name)}; they would read as fill values.")
+    if dataset.external:
         return
     missing = _missing_chunks(dataset) if dataset.chunks else int(dataset.id.get_storage_size() < dataset.nbytes)
     if missing:
         raise InputError(path, f"{dataset.name} has {missing} chunk(s) never written, which read as fill values.")
+
+
+def _check_sources(dataset: Any, path: Path) -> None:
+    mapped = 0
+    for source in dataset.virtual_sources():
+        mapped += source.vspace.get_select_npoints()
+        name = source.file_name
+        if "%" in name or "%" in source.dset_name:
+            raise InputError(path, f"{dataset.name} has sources by number ({name}), which are not checked.")
+        if name != "." and not (path.parent / name).is_file():
+            raise InputError(path, f"{dataset.name} lacks its source {name}; it would read as fill values.")
+        with _opened(path if name == "." else path.parent / name) as file:
+            if source.dset_name not in file:
+                raise InputError(path, f"{dataset.name} lacks its source {source.dset_name} of {name}.")
+            _check_written(file[source.dset_name], path)
+    if mapped != dataset.size:
+        raise InputError(path, f"{dataset.name} has sources for {mapped} of its {dataset.size} values.")
 
 
 def _missing_chunks(dataset: Any) -> int:
@@ -163,8 +184,11 @@ def _check_fill_values(dataset: Any, start: int, block: NDArray[Any], path: Path
                 raise InputError(path, f"{dataset.name} has lost the chunk at plane {plane}, row {row}.") from error
 
 
-def _voxel_size_um(dataset: Any) -> tuple[list[float] | None, list[str]]:
+def _voxel_size_um(dataset: Any, path: Path) -> tuple[list[float] | None, list[str]]:
     """Return (plane, row, column) in um and what is to be known."""
+    scaling = [name for name in _SCALINGS if name in dataset.attrs or name in dataset.parent]
+    if scaling:
+        raise InputError(path, f"states {scaling[0]} for its values, which is not applied; write them scaled.")
     unknown = ["voxel size is not stated; say --voxel-size-um."]
     stated = dataset.attrs.get("element_size_um")
     if stated is not None:
@@ -174,15 +198,19 @@ def _voxel_size_um(dataset: Any) -> tuple[list[float] | None, list[str]]:
     axes = [_text(name) for name in np.ravel(group.attrs.get("axes", []))][-3:]
     if len(axes) != 3 or any(name not in group for name in axes):
         return None, unknown
-    size = []
-    for name in axes:
+    size, warnings = [], []
+    for name, length in zip(axes, dataset.shape[-3:], strict=True):
         positions = np.asarray(group[name][()], dtype=float).ravel()
         unit = UM_PER_UNIT.get(_text(group[name].attrs.get("units")).lower())
         steps = np.diff(positions)
-        if unit is None or not len(steps) or not np.allclose(steps, steps[0], rtol=1e-3, atol=0):
+        # centres, or edges
+        fits = len(positions) in (length, length + 1) and len(steps) > 0
+        if unit is None or not fits or not np.allclose(steps, steps[0], rtol=1e-3, atol=0):
             return None, unknown
+        if steps[0] < 0:
+            warnings.append(f"axis {name} runs backwards; its direction is not kept.")
         size.append(abs(float(steps.mean())) * unit)
-    return (size, []) if _are_lengths(size) else (None, unknown)
+    return (size, warnings) if _are_lengths(size) else (None, unknown)
 
 
 def _are_lengths(size: Sequence[float]) -> bool:

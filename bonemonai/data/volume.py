@@ -18,11 +18,12 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 UM_PER_UNIT = {
-    "nm": 1e-3, "nanometer": 1e-3,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometers": 1e-3, "nanometre": 1e-3,
     "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
-    "mm": 1e3, "millimeter": 1e3,
+    "micrometers": 1.0, "micrometre": 1.0, "micrometres": 1.0,
+    "mm": 1e3, "millimeter": 1e3, "millimeters": 1e3, "millimetre": 1e3, "millimetres": 1e3,
     "cm": 1e4, "centimeter": 1e4,
-    "m": 1e6, "meter": 1e6,
+    "m": 1e6, "meter": 1e6, "meters": 1e6, "metre": 1e6, "metres": 1e6,
 }  # fmt: skip
 ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _PARTED = ("DICOM", "HDF5", "Zarr")  # formats of several volumes a path

@@ -40,6 +40,7 @@ class ZarrVolume(Volume):
             multiscale = _only_multiscale(node, path)
             dataset = multiscale["datasets"][0]
             name = str(dataset["path"])
+            _check_first_is_largest(node, multiscale, path)
             self._array_name = f"{part}/{name}" if part else name
             node = node[name]
             _check_axes(multiscale, getattr(node, "ndim", 0), path)
@@ -88,6 +89,18 @@ def _only_multiscale(group: zarr.Group, path: Path) -> dict[str, Any]:
         raise InputError(path, f"holds {len(multiscales)} OME-Zarr images; name an array inside it, PATH::NAME.")
     multiscale: dict[str, Any] = multiscales[0]
     return multiscale
+
+
+def _check_first_is_largest(group: zarr.Group, multiscale: dict[str, Any], path: Path) -> None:
+    """Levels are listed from the largest down; a reader that takes the first relies on it."""
+    sizes = []
+    for level in multiscale["datasets"]:
+        array = group.get(str(level["path"]))
+        if not isinstance(array, zarr.Array):
+            raise InputError(path, f"lacks its level {level['path']}.")
+        sizes.append(math.prod(array.shape))
+    if sizes[0] < max(sizes):
+        raise InputError(path, "does not list its full-resolution level first, as OME-Zarr requires.")
 
 
 def _check_axes(multiscale: dict[str, Any], ndim: int, path: Path) -> None:

@@ -134,3 +134,52 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match=r"pip install 'bonemonai\[nexus\]'"):
         open_volume(path)
+
+
+def test_virtual_dataset_that_maps_half_of_itself(tmp_path: Path) -> None:
+    write(tmp_path / "source.h5", ARRAY[:3], name="ct")
+    layout = h5py.VirtualLayout((6, 7, 11), "u2")
+    layout[:3] = h5py.VirtualSource("source.h5", "ct", (3, 7, 11))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("ct", layout)
+    with pytest.raises(InputError, match="has sources for 231 of its 462 values"):
+        open_volume(tmp_path / "a.h5")
+
+
+def test_virtual_dataset_whose_source_lacks_the_name(tmp_path: Path) -> None:
+    write(tmp_path / "source.h5", ARRAY, name="other")
+    layout = h5py.VirtualLayout((5, 7, 11), "u2")
+    layout[:] = h5py.VirtualSource("source.h5", "ct", (5, 7, 11))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("ct", layout)
+    with pytest.raises(InputError, match=r"lacks its source ct of source\.h5"):
+        open_volume(tmp_path / "a.h5")
+
+
+def test_external_file_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("ct", ARRAY.shape, "u2", external=[("raw.bin", 0, ARRAY.nbytes)])[:] = ARRAY
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.h5").read(), ARRAY)
+    (tmp_path / "raw.bin").write_bytes(b"0" * 100)
+    with pytest.raises(InputError, match=r"lacks values of raw\.bin"):
+        open_volume(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("lengths", [(2, 2, 2), (19, 17, 6)])
+def test_axes_of_other_lengths_than_the_data(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nxs", np.zeros((6, 17, 19), np.uint8), size=False)
+    with h5py.File(path, "a") as file:
+        file["/entry/data"].attrs["axes"] = ["z", "y", "x"]
+        for name, length in zip("zyx", lengths, strict=True):
+            file[f"/entry/data/{name}"] = np.arange(length) * 2.0
+            file[f"/entry/data/{name}"].attrs["units"] = "um"
+    assert open_volume(path).voxel_size_um is None
+
+
+def test_scaling_that_would_not_be_applied(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", ARRAY)
+    with h5py.File(path, "a") as file:
+        file["/entry/data/data"].attrs["scale_factor"] = 0.5
+    with pytest.raises(InputError, match="states scale_factor for its values"):
+        open_volume(path)

@@ -8,7 +8,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from bonemonai.data import OmeZarrWriter, open_volume
+from bonemonai.data import OmeZarrStore, OmeZarrWriter, open_volume
 from bonemonai.errors import InputError
 from tests.contracts import VolumeContract
 
@@ -111,3 +111,15 @@ def test_other_axes_are_refused(tmp_path: Path, names: str) -> None:
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
     with pytest.raises(InputError, match="the last three of 3 must be z, y, x"):
         open_volume(tmp_path / "scan.zarr")
+
+
+def test_levels_in_the_wrong_order(tmp_path: Path) -> None:
+    store = OmeZarrStore(tmp_path / "a.zarr", shape=(4, 600, 600), dtype="uint8", voxel_size_um=(1, 1, 1))
+    store.create()[:] = 1
+    store.finish({})
+    group = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    ome = dict(group.attrs["ome"])
+    ome["multiscales"][0]["datasets"].reverse()
+    group.attrs["ome"] = ome
+    with pytest.raises(InputError, match="does not list its full-resolution level first"):
+        open_volume(tmp_path / "a.zarr")
