@@ -34,7 +34,7 @@ def parse_datalist(path: Path) -> pd.DataFrame:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"is no valid JSON: {error}") from error
     lists = {key: value for key, value in content.items() if key in _SPLIT_OF} if isinstance(content, dict) else {}
     if not lists or not all(isinstance(items, list) for items in lists.values()):

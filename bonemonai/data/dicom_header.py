@@ -24,8 +24,17 @@ _TAGS = [
     "SpacingBetweenSlices", "SeriesNumber", "SeriesDate", "SeriesTime", "ConvolutionKernel", "LossyImageCompression",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+# what frames of one volume share, and the functional group that states it
+_FRAME_KINDS = (
+    ("RescaleType", "PixelValueTransformationSequence"),
+    ("StackID", "FrameContentSequence"),
+    ("TemporalPositionIndex", "FrameContentSequence"),
+    ("FrameType", "CTImageFrameTypeSequence"),
+    ("FrameType", "MRImageFrameTypeSequence"),
+)
 # what tells series apart where a stripped header has no UID
 _INSTEAD_OF_UID = ("SeriesNumber", "SeriesDate", "SeriesTime", "ImageType", "ConvolutionKernel")
+_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")  # JPEG baseline and extended
 _PIXELS = tuple(struct.pack(f"{order}HH", 0x7FE0, element) for order in "<>" for element in (0x08, 0x09, 0x10))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -44,6 +53,7 @@ class DicomFrame:
         slope: of value = slope * stored + intercept.
         intercept: see slope.
         thickness: of the slice, mm; None where not stated. It says nothing of the distance to the next.
+        kind: what all frames of a volume must share: units of the rescale, stack, time, type of frame.
     """
 
     path: Path
@@ -54,6 +64,7 @@ class DicomFrame:
     slope: float
     intercept: float
     thickness: float | None
+    kind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class DicomHeader:
         series: SeriesInstanceUID; empty in a stripped header.
         modality: CT, MR, ...
         refusal: why this is no image that can be a part of a volume; empty where it can.
+        meant: whether it is meant to be a part of one, and only cannot: such a series is not passed over.
         same: what all files of a volume must share, by name.
         frames: its planes; none where there is a refusal.
         shape: (rows, columns).
@@ -83,6 +95,7 @@ class DicomHeader:
     modality: str
     refusal: str
     same: Mapping[str, Any]
+    meant: bool = False
     frames: Sequence[DicomFrame] = ()
     shape: tuple[int, int] = (0, 0)
     stored_bits: int = 0
@@ -113,15 +126,16 @@ def read_header(path: Path) -> DicomHeader | None:
         return None
     series, modality = (str(dataset.get(name, "") or "") for name in ("SeriesInstanceUID", "Modality"))
     refusal = _not_an_image(dataset)
+    meant = not refusal
     try:
-        if not refusal:
+        if meant:
             _check_pixels(dataset, path)
             return _image_header(dataset, path, series, modality)
     except InputError as error:
         refusal = error.cause
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         refusal = f"has a header that cannot be read: {error}"
-    return DicomHeader(path, series, modality, refusal, {})
+    return DicomHeader(path, series, modality, refusal, {}, meant)
 
 
 class Elements(dict[str, Any]):
@@ -146,7 +160,7 @@ def read_elements(path: Path) -> Elements | None:
         start = stream.read(1024)
         marked = start[128:132] == b"DICM"
         # a deflated file is unpacked whole, however large it grows
-        if _DEFLATED.encode() in start:
+        if marked and _DEFLATED.encode() in start:
             raise InputError(path, "is deflated; write it anew in another transfer syntax (dcmconv does).")
         stream.seek(0)
         try:
@@ -176,7 +190,7 @@ def _not_an_image(dataset: Elements) -> str:
     kind = UID(str(dataset.get("SOPClassUID", "")))
     if str(kind).startswith(_SECONDARY_CAPTURE):
         return "is a secondary capture, a picture of a screen"
-    if kind.name.startswith(("Segmentation", "RT Dose", "Parametric Map", "Ultrasound")):
+    if kind.name.startswith(("Segmentation", "Label Map", "RT Dose", "Parametric Map", "Ultrasound")):
         return f"is a {kind.name.removesuffix(' Storage')}, not a scan"
     if str(dataset.get("BurnedInAnnotation", "") or "").upper() == "YES":
         return "has text burned into its pixels (BurnedInAnnotation), which may be a patient's name"
@@ -184,9 +198,16 @@ def _not_an_image(dataset: Elements) -> str:
     photometric = str(dataset.get("PhotometricInterpretation", "") or "")
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return f"is colour ({samples} samples a pixel, {photometric or 'no photometric interpretation'})"
+    types = [str(word).upper() for word in _listed(dataset.get("ImageType"))]
+    if "LOCALIZER" in types or "MOSAIC" in types:
+        return f"is a {'localizer' if 'LOCALIZER' in types else 'mosaic of slices'}, no slice"
     if "ModalityLUTSequence" in dataset:
         return "gives its values by a table (ModalityLUTSequence), which is not supported"
     return ""
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def _check_pixels(dataset: Elements, path: Path) -> None:
@@ -214,8 +235,11 @@ def transfer_syntax(dataset: Elements | Dataset) -> str:
 
 
 def _image_header(dataset: Elements, path: Path, series: str, modality: str) -> DicomHeader:
-    transformation = _shared(dataset, "PixelValueTransformationSequence")
-    kind = str(transformation.get("RescaleType") or dataset.get("RescaleType") or "")
+    frames = _frames(dataset, path)
+    for frame in frames:
+        if frame.kind != frames[0].kind:
+            raise InputError(path, "holds frames of several stacks, times, types or units; one volume is needed.")
+    kind = frames[0].kind[0]
     hounsfield = modality == "CT" and kind.upper() in ("", "HU")
     number = dataset.get("InstanceNumber")
     return DicomHeader(
@@ -223,16 +247,18 @@ def _image_header(dataset: Elements, path: Path, series: str, modality: str) -> 
         series,
         modality,
         refusal="",
-        frames=_frames(dataset, path),
+        meant=True,
+        frames=frames,
         shape=(int(dataset["Rows"]), int(dataset["Columns"])),
         stored_bits=int(dataset.get("BitsStored", dataset["BitsAllocated"])),
         signed=bool(dataset.get("PixelRepresentation", 0)),
-        inverted=dataset["PhotometricInterpretation"] == "MONOCHROME1",
+        # values in units are what the rescale gives, however they are to be shown
+        inverted=dataset["PhotometricInterpretation"] == "MONOCHROME1" and not _in_units(dataset, kind, modality),
         units="HU" if hounsfield else "raw",
         number=None if number is None else int(number),
         stated_distance=_stated_distance(dataset, path),
         syntax=transfer_syntax(dataset),
-        lossy=str(dataset.get("LossyImageCompression", "")) == "01",
+        lossy=str(dataset.get("LossyImageCompression", "")) == "01" or transfer_syntax(dataset) in _LOSSY,
         same={
             "patient": tuple(str(dataset.get(n, "") or "") for n in ("PatientID", "PatientName", "PatientBirthDate")),
             "size": (int(dataset["Rows"]), int(dataset["Columns"])),
@@ -243,6 +269,10 @@ def _image_header(dataset: Elements, path: Path, series: str, modality: str) -> 
             **({} if series else {name: str(dataset.get(name, "") or "") for name in _INSTEAD_OF_UID}),
         },
     )
+
+
+def _in_units(dataset: Elements, kind: str, modality: str) -> bool:
+    return modality in ("CT", "PT") or kind not in ("", "US") or bool(dataset.get("Units"))
 
 
 def _frames(dataset: Elements, path: Path) -> list[DicomFrame]:
@@ -290,6 +320,7 @@ def _frame(dataset: Elements, groups: Sequence[Elements | Dataset], path: Path, 
         slope,
         intercept,
         None if thickness is None else _numbers(thickness, 1, "SliceThickness", path)[0],
+        tuple(str(find(name, sequence) or "") for name, sequence in _FRAME_KINDS),
     )
 
 
@@ -300,12 +331,6 @@ def _numbers(value: Any, count: int, name: str, path: Path) -> list[float]:
     if len(values) != count or not all(map(math.isfinite, values)):
         raise InputError(path, f"states {name} as {value}; {count} finite number{'s' * (count > 1)} are due.")
     return values
-
-
-def _shared(dataset: Elements, sequence: str) -> Dataset:
-    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    found = (shared[0].get(sequence) or [Dataset()])[0]
-    return found if isinstance(found, Dataset) else Dataset()
 
 
 def _stated_distance(dataset: Elements, path: Path) -> float | None:

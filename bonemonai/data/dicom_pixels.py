@@ -15,8 +15,10 @@ from pydicom.pixels import iter_pixels
 from pydicom.uid import UID, RLELossless
 
 from bonemonai.data.dicom_header import transfer_syntax
+from bonemonai.data.volume import begins_like_dicom
 from bonemonai.errors import InputError
 
+_DEFERRED = 65536  # bytes
 _J2K_START = b"\xff\x4f\xff\x51"
 # frame headers of JPEG and JPEG-LS; C4, C8 and CC are other segments
 _JPEG_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
@@ -42,13 +44,17 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, force=True)
+            # of values that are not compressed only the frames that are asked for are read
+            dataset = pydicom.dcmread(path, force=True, defer_size=_DEFERRED)
             if "PixelData" not in dataset:
                 raise InputError(path, "holds no pixels.")
             dataset.file_meta = getattr(dataset, "file_meta", None) or pydicom.dataset.FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax(dataset))
             _check_length(dataset, path, shape)
-            frames = [np.asarray(frame) for frame in iter_pixels(dataset, indices=list(indices), raw=True)]
+            lazily = begins_like_dicom(path) and not dataset.file_meta.TransferSyntaxUID.is_compressed
+            source = path if lazily else dataset
+            options: dict[str, Any] = {"raw": True, "correct_unused_bits": False}
+            frames = [np.asarray(frame) for frame in iter_pixels(source, indices=list(indices), **options)]
     except InputError:
         raise
     except Exception as error:
@@ -56,7 +62,7 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
     values = np.stack(frames)
     if values.shape != (len(indices), *shape) or values.dtype.kind not in "ui":
         raise InputError(path, f"decodes to {values.dtype} of shape {values.shape[1:]}, not {shape}.")
-    return _within_stored_bits(values, int(dataset.get("BitsStored", dataset.BitsAllocated)))
+    return _within_stored_bits(values, int(dataset.get("BitsStored", dataset.BitsAllocated)), dataset, path)
 
 
 def _check_length(dataset: Any, path: Path, shape: tuple[int, int]) -> None:
@@ -64,7 +70,8 @@ def _check_length(dataset: Any, path: Path, shape: tuple[int, int]) -> None:
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if not syntax.is_compressed:
         needed = frames * shape[0] * shape[1] * dataset.BitsAllocated // 8
-        length = len(dataset.PixelData)
+        element = dataset.get_item(0x7FE00010)
+        length = element.length if element.value is None else len(element.value)
         # values are padded to an even length
         if length not in (needed, needed + needed % 2):
             raise InputError(path, f"holds {length} bytes of pixels; its header says {needed}.")
@@ -98,7 +105,17 @@ def codestream_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _within_stored_bits(values: NDArray[Any], stored: int) -> NDArray[Any]:
+def _within_stored_bits(values: NDArray[Any], stored: int, dataset: Any, path: Path) -> NDArray[Any]:
+    """Cut off the bits above BitsStored, if they are an overlay's; as values they would be changed by that."""
     unused = values.dtype.itemsize * 8 - stored
+    if unused <= 0:
+        return values
     # out and back: fills with zeros where unsigned, with the sign where signed
-    return values if unused <= 0 else (values << unused) >> unused
+    kept: NDArray[Any] = (values << unused) >> unused
+    # an overlay within the pixels says at which bit it lies (60xx,0102); one of its own has 0
+    overlays = [dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2) if (group, 0x0010) in dataset]
+    if not any(bit is not None and int(bit.value) >= stored for bit in overlays) and not np.array_equal(kept, values):
+        raise InputError(
+            path, f"holds values of more than the {stored} bits that its header says, and no overlay there."
+        )
+    return kept

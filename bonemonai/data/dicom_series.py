@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bonemonai.data.dicom_geometry import StackGeometry, stack_geometry
 from bonemonai.data.dicom_header import DicomHeader, read_header
+from bonemonai.data.volume import refuse_dangling_links
 from bonemonai.errors import InputError, SeveralVolumesError
 
 # what lies beside slices and is none, by its name; anything else that is not DICOM may be a slice that is damaged
@@ -39,8 +40,8 @@ class DicomSeries:
 
     @property
     def is_image(self) -> bool:
-        """Whether any file of it is an image."""
-        return any(header.frames for header in self.headers)
+        """Whether any file of it is meant to be a slice, read right or not."""
+        return any(header.meant for header in self.headers)
 
     @cached_property
     def geometry(self) -> StackGeometry:
@@ -94,7 +95,9 @@ def find_series(path: Path) -> list[DicomSeries]:
     Raises:
         InputError: if a file that may be a slice is no DICOM file or is damaged, or there is none at all.
     """
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    entries = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = [entry for entry in entries if entry.is_file()]
+    refuse_dangling_links(entries)
     if len(files) > _MOST_FILES:
         raise InputError(path, f"holds {len(files)} files; at most {_MOST_FILES} are searched.")
     found: dict[str, list[DicomHeader]] = {}

@@ -29,14 +29,14 @@ class DicomVolume(Volume):
         InputError: if there are several series and none is chosen, or its files do not make an even stack.
     """
 
-    format, costly_planes = "DICOM", True
+    format, costly_planes, oriented = "DICOM", True, True
 
     def __init__(self, path: Path, part: str = "") -> None:
         series = choose_series(path, part or None)
         geometry = series.geometry
         first = series.headers[0]
         self._frames = geometry.frames
-        self._inverted = first.inverted and first.units != "HU"
+        self._inverted = first.inverted
         bits = [(header.stored_bits, header.signed) for header in series.headers]
         self._lowest = min(-(1 << (n - 1)) if signed else 0 for n, signed in bits)
         self._highest = max((1 << (n - signed)) - 1 for n, signed in bits)
@@ -99,9 +99,9 @@ def _remarks(headers: Any, affine: NDArray[np.float64]) -> list[str]:
         remarks.append(f"InstanceNumber runs in steps of {gaps[0]}: slices between may have been left out.")
     if any(header.lossy for header in headers):
         remarks.append("values went through lossy compression.")
-    if headers[0].inverted:
+    if headers[0].same["photometric interpretation"] == "MONOCHROME1":
         remarks.append(
             "MONOCHROME1: low values are meant to be shown bright; "
-            + ("HU are what the rescale gives, as they stand." if headers[0].units == "HU" else "values are inverted.")
+            + ("values are inverted." if headers[0].inverted else "values are what the rescale gives, as they stand.")
         )
     return remarks

@@ -96,7 +96,7 @@ def orientation(volume: Volume) -> str:
         For instance "planes to Superior, rows to Posterior, columns to Left"; stacks without orientation give
         "not stated".
     """
-    if volume.affine_lps is None or volume.format.endswith(("TIFF", "TIFF folder", "Zarr")):
+    if volume.affine_lps is None or not volume.oriented:
         return "not stated (planes along z, rows along y, columns along x)"
     names = (("Left", "Right"), ("Posterior", "Anterior"), ("Superior", "Inferior"))
     parts = []

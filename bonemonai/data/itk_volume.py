@@ -43,6 +43,8 @@ class ItkVolume(Volume):
         self._streams = kind == "meta" and not header.compressed
         self._whole: NDArray[Any] | None = None
         affine, warnings = _affine_lps(reader, header)
+        space = header.fields.get("space", "").lower()
+        self.oriented = "left" in space or "right" in space if kind == "nrrd" else "transformmatrix" in header.fields
         dtype = sitk.GetArrayFromImage(sitk.Image([1, 1, 1], reader.GetPixelID())).dtype
         super().__init__(path, shape=size[::-1], dtype=dtype, affine_lps=affine, warnings=warnings)
 

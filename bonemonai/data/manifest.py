@@ -18,6 +18,7 @@ from bonemonai.errors import InputError
 
 PATH_COLUMNS = ("image", "label", "mask")
 SPLITS = ("train", "val", "test")
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that show nothing
 
 
 def read_manifest(
@@ -57,23 +58,26 @@ def read_manifest(
     if not path.is_file():
         raise InputError(path, "no such manifest.")
     label_is_path = label_is_path and classes is None
-    manifest = parse_datalist(path) if path.suffix.lower() == ".json" else _parse(path)
+    is_datalist = path.suffix.lower() == ".json"
+    manifest = parse_datalist(path) if is_datalist else _parse(path)
     required = ["patient", "image"]
     for column in [name for name in required if name not in manifest]:
         raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
     if manifest.empty:
         raise InputError(path, "holds no row.")
-    for column in [name for name in (*required, "label", "split") if name in manifest]:
-        _refuse_first(path, manifest, manifest[column] == "", f"column {column!r} is empty")
+    _refuse_empty(path, manifest, is_datalist=is_datalist)
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
-        manifest[column] = [_resolve(path, line, value, root) for line, value in manifest[column].items()]
+        manifest[column] = [
+            _resolve(path, line, value, root) if value or column != "label" else ""
+            for line, value in manifest[column].items()
+        ]
     position = [column for column in ("image", "plane", "sample", "load_state") if column in manifest]
     _refuse_first(path, manifest, manifest.duplicated(position), "doubles an earlier row")
     if classes is not None and "label" not in manifest:
         raise InputError(path, "lacks the column 'label', whose classes are to be checked.")
     for column, allowed in (("label", classes), ("split", SPLITS)):
         if column in manifest and allowed is not None:
-            wrong = ~manifest[column].isin(list(allowed))
+            wrong = ~manifest[column].isin([*allowed, ""])
             _refuse_first(path, manifest, wrong, f"column {column!r} must be one of {', '.join(allowed)}")
     if "split" in manifest and not allow_shared_patient:
         refuse_shared_patients(manifest, path)
@@ -152,8 +156,15 @@ def patient_key(patient: str) -> str:
         True
     """
     folded = unicodedata.normalize("NFKC", patient).casefold()
-    visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
+    visible = "".join(_visible(character) for character in folded)
     return " ".join(visible.split())
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cf", "Cc") or character in _BLANKS or "VARIATION SELECTOR" in unicodedata.name(character, ""):
+        return ""
+    return "-" if category == "Pd" else character
 
 
 def _parse(path: Path) -> pd.DataFrame:
@@ -164,17 +175,31 @@ def _parse(path: Path) -> pd.DataFrame:
         raise InputError(path, f"cannot be read as UTF-8 text: {error}") from error
     header = text.split("\n", 1)[0]
     separator = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    lines = [(reader.line_num, row) for row in reader if row]
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        lines = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise InputError(path, f"row {reader.line_num}: cannot be parsed: {error}.") from error
     columns = [column.strip() for column in lines[0][1]] if lines else []
     if len(set(columns)) != len(columns):
         raise InputError(path, f"has a doubled column: {', '.join(columns)}.")
     rows = dict(lines[1:])
     for line, row in rows.items():
+        if any(unicodedata.category(character) in ("Cc", "Cs") for value in row for character in value):
+            raise InputError(path, f"row {line} holds a line break or another control character; a quote left open?")
         if len(row) != len(columns):
             raise InputError(path, f"row {line} has {len(row)} values for {len(columns)} columns.")
     values = [[value.strip() for value in row] for row in rows.values()]
     return pd.DataFrame(values, columns=columns, index=list(rows), dtype=object)
+
+
+def _refuse_empty(path: Path, manifest: pd.DataFrame, *, is_datalist: bool) -> None:
+    for column in [name for name in ("patient", "image", "label", "split") if name in manifest]:
+        empty = manifest[column] == ""
+        if column == "label" and is_datalist:
+            # test images come without
+            empty &= manifest["split"] != "test"
+        _refuse_first(path, manifest, empty, f"column {column!r} is empty")
 
 
 def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], cause: str) -> None:
@@ -184,7 +209,7 @@ def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], ca
 
 def _resolve(manifest: Path, line: Hashable, value: str, given_root: str | Path | None) -> str:
     root = Path(given_root if given_root is not None else manifest.parent).resolve()
-    if "\0" in value:
+    if "\0" in value or any(unicodedata.category(character) == "Cs" for character in value):
         raise InputError(manifest, f"row {line}: {value!r} is no path.")
     name, part = split_part(value)
     resolved = (root / name).resolve()

@@ -94,7 +94,8 @@ def _scans(folder: Path, inside: Path = Path()) -> Iterator[str]:
         yield from (f"{inside.as_posix()}{part}" for part in parts)
         return
     for entry in entries:
-        if entry.is_dir():
+        # a link may lead back here
+        if entry.is_dir() and not entry.is_symlink():
             yield from _scans(folder, inside / entry.name)
 
 

@@ -44,6 +44,7 @@ class NiftiVolume(Volume):
         if not np.isfinite(affine_ras).all() or not abs(np.linalg.det(affine_ras[:3, :3])) > 1e-6 * edges.prod():
             raise InputError(path, "has a singular or non-finite affine.")
         _check_length(image, path)
+        _check_consistent(image, affine_ras, path)
         unit, _ = image.header.get_xyzt_units()
         warnings = []
         if unit not in _MM_PER_UNIT:
@@ -52,6 +53,7 @@ class NiftiVolume(Volume):
             warnings.append("orientation is not stated; directions are the format's fallback, and mean nothing.")
         affine_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_ras
         affine_lps[:3] *= _MM_PER_UNIT.get(unit, 1.0)
+        self.oriented = bool(image.header["qform_code"] or image.header["sform_code"])
         self._cached: NDArray[Any] | None = None
         super().__init__(
             path,
@@ -74,6 +76,22 @@ class NiftiVolume(Volume):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
+
+
+def _check_consistent(image: Any, affine: NDArray[np.float64], path: Path) -> None:
+    """Refuse a header whose affines or voxel sizes contradict each other: programs differ in which counts."""
+    header, edges = image.header, np.linalg.norm(affine[:3, :3], axis=0)
+    if header["sform_code"] and header["qform_code"]:
+        ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in image.shape[:3]), 1]]).T
+        apart = np.abs((np.asarray(header.get_qform()) - affine) @ ends).max()
+        if not apart < 0.5 * edges.min():
+            raise InputError(
+                path, f"states two places (qform and sform) that lie {apart:.3g} apart; remove the wrong one."
+            )
+    if header["sform_code"] or header["qform_code"]:
+        stated = np.abs(np.asarray(header.get_zooms()[:3], dtype=float))
+        if not np.allclose(stated, edges, rtol=0.01, atol=0):
+            raise InputError(path, f"states voxels of {stated.tolist()} and of {edges.round(6).tolist()}.")
 
 
 def _loaded(path: Path) -> Any:

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bonemonai.data.volume import open_volume
+from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
 
 
 def pixel_digest(path: str | Path) -> str:
     """Digest of shape and values of an image: of its first, middle and last plane, and two between.
 
-    A copy under another name, in another format or with another header has the same digest. Planes of one value, as
-    there are beyond a specimen's ends, do not count.
+    A copy under another name, in another format or with another header has the same digest; one whose axes were turned
+    or mirrored has not. Planes of one value, as there are beyond a specimen's ends, do not count; where those five are
+    all of that kind, every plane is looked at.
 
     Args:
         path: of a volume.
     """
     volume = open_volume(path)
+    sampled = sorted({round(part * (volume.shape[0] - 1) / 4) for part in range(5)})
     digest = hashlib.sha256(f"{volume.shape}".encode())
-    for plane in sorted({round(part * (volume.shape[0] - 1) / 4) for part in range(5)}):
-        values = volume.read(plane, plane + 1)
-        if values.min() < values.max():
-            # as one type: a copy in another format may have become wider
-            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    counted = sum(_take(volume, plane, digest) for plane in sampled)
+    if not counted:
+        for plane in range(volume.shape[0]):
+            _take(volume, plane, digest)
     return digest.hexdigest()
+
+
+def _take(volume: Volume, plane: int, digest: Any) -> bool:
+    values = volume.read(plane, plane + 1)
+    if (values == values.flat[0]).all():
+        return False
+    # as one type: a copy in another format may have become wider
+    digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    return True
 
 
 def refuse_shared_pixels(

@@ -111,7 +111,9 @@ class IsqVolume(ScancoVolume):
             raise InputError(path, "states a range of values that is none.")
         size_um = [extent / n for extent, n in zip(info["dimensions_um"], info["dimensions"], strict=True)]
         increment = info["slice_increment_um"]
-        if not min(size_um) > 0 or (planes > 1 and increment and abs(increment - size_um[2]) > 0.02 * size_um[2]):
+        if not min(size_um) > 0 or (
+            planes > 1 and increment and abs(increment - size_um[2]) > max(1.0, 0.02 * size_um[2])
+        ):
             raise InputError(path, f"states extents of {info['dimensions_um']} um, and slices {increment} um apart.")
         calibration = density_calibration(
             info.get("rescale_slope"),

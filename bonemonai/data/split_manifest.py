@@ -83,12 +83,15 @@ def split_manifest(
 
 
 def _without_split(path: Path) -> pd.DataFrame:
-    # the split that is there is not what counts, whether it leaks or not; labels may be images or classes
-    try:
+    # the split that is there is not what counts, whether it leaks or not
+    table = read_manifest(path, label_is_path=False, allow_shared_patient=True)
+    if "label" in table and any(_looks_like_a_path(label, path.parent) for label in table["label"]):
         table = read_manifest(path, allow_shared_patient=True)
-    except InputError:
-        table = read_manifest(path, label_is_path=False, allow_shared_patient=True)
     return table.drop(columns=[name for name in ("split", "leakage") if name in table])
+
+
+def _looks_like_a_path(label: str, folder: Path) -> bool:
+    return bool(label) and ("/" in label or Path(label).suffix != "" or (folder / label).exists())
 
 
 def _shares(ratio: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bonemonai.data.volume import TIFF_SUFFIXES, UM_PER_UNIT, Volume, scaling_affine_lps
+from bonemonai.data.volume import TIFF_SUFFIXES, UM_PER_UNIT, Volume, refuse_dangling_links, scaling_affine_lps
 from bonemonai.errors import InputError
 
 _UNKNOWN = "voxel size is not stated; say --voxel-size-um."
@@ -43,6 +43,8 @@ class TiffFileVolume(Volume):
             self._byteorder = tif.byteorder
             if self._data_offset is not None:
                 _check_length(path, self._data_offset + series.nbytes)
+                if len(tif.pages) not in (1, planes):
+                    raise InputError(path, f"holds {len(tif.pages)} pages, but its metadata say {planes}.")
             else:
                 if len(tif.pages) != planes:
                     raise InputError(path, f"holds {len(tif.pages)} pages, but its metadata say {planes}.")
@@ -94,6 +96,7 @@ class TiffFolderVolume(Volume):
 
     def __init__(self, path: Path) -> None:
         entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        refuse_dangling_links(entries)
         self._files = [e for e in entries if e.name.lower().endswith(TIFF_SUFFIXES) and e.is_file()]
         if not self._files:
             raise InputError(path, "holds no .tif file, and is no Zarr folder.")
@@ -283,8 +286,16 @@ def _voxel_size_um(tif: Any) -> tuple[tuple[float, float, float] | None, list[st
     column, row = (_per_pixel(tags[name].value) for name in ("XResolution", "YResolution"))
     if unit_um is None or column is None or row is None:
         return None, [_UNKNOWN]
+    if not tif.is_imagej and _is_of_a_printer(column):
+        return None, [f"resolution is {2.54 / column:.4g} dots an inch, a printer's or a default.", _UNKNOWN]
     spacing = imagej.get("spacing")
     return _size_and_warnings(None if spacing is None else spacing * unit_um, row * unit_um, column * unit_um)
+
+
+def _is_of_a_printer(cm_per_pixel: float) -> bool:
+    """Whether dots a centimetre are those of a screen or printer, or 1: nothing was measured."""
+    dots_an_inch = 2.54 / cm_per_pixel
+    return any(abs(dots_an_inch - dots) < 0.005 * dots for dots in (2.54, 72, 96, 100, 150, 200, 300, 600, 1200))
 
 
 def _per_pixel(resolution: tuple[int, int]) -> float | None:

@@ -71,6 +71,7 @@ class Volume(ABC):
 
     format: str
     costly_planes: bool = False  # each takes a file to open, or a codec; a look at a volume then samples few
+    oriented: bool = False  # whether the file says where left, posterior and superior are
     part: str = ""
     units: Units = "raw"
     planes_at_once: int = 1  # planes that lie together on disk; reads of whole multiples decode nothing twice
@@ -298,6 +299,20 @@ def _folder_format(folder: Path) -> str:
     if odd is not None:
         raise InputError(odd, "is DICOM in a folder of TIFF files; give a folder of one kind.")
     return "TIFF folder"
+
+
+def refuse_dangling_links(entries: Sequence[Path]) -> None:
+    """Refuse a link to a file that is not there: a slice that was not fetched, as of git-annex, would not be missed.
+
+    Args:
+        entries: of a folder.
+
+    Raises:
+        InputError: naming the link.
+    """
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            raise InputError(entry, "is a link to a file that is not there; fetch it first.")
 
 
 def begins_like_dicom(path: Path) -> bool:

@@ -46,7 +46,8 @@ class ZarrVolume(Volume):
             _check_axes(multiscale, getattr(node, "ndim", 0), path)
             affine = _affine_lps(multiscale, dataset, path)
             kept = _kept_by_bonemonai(path, part)
-            affine, self.units = _restored(affine, kept.get("affine_lps")), kept.get("units", "raw")
+            restored = _restored(affine, kept.get("affine_lps"))
+            self.oriented, affine, self.units = restored is not affine, restored, kept.get("units", "raw")
         if not isinstance(node, zarr.Array) or node.ndim < 3 or any(n != 1 for n in node.shape[:-3]):
             raise InputError(path, f"has shape {getattr(node, 'shape', None)}; one 3-D image is needed.")
         _check_chunks(node, path)

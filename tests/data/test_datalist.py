@@ -40,9 +40,16 @@ def test_decathlon_list(tmp_path: Path) -> None:
     ]
 
 
-def test_image_without_label_is_not_taken_for_a_labelled_one(tmp_path: Path) -> None:
+def test_images_to_be_tested_come_without_labels_others_do_not(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path, MSD))["label"].tolist()[1] == ""
+    items = [*MSD["training"], "./imagesTr/spine_002.nii.gz"]  # type: ignore[misc]
     with pytest.raises(InputError, match=r"dataset\.json: row 2: column 'label' is empty"):
-        read_manifest(write(tmp_path, MSD))
+        read_manifest(write(tmp_path, {"training": items}))
+
+
+def test_nesting_without_end(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no valid JSON"):
+        read_manifest(write(tmp_path, "[" * 100_000))
 
 
 def test_patients_that_are_stated_count(tmp_path: Path) -> None:

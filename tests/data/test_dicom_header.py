@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from bonemonai.data import open_volume
 from bonemonai.errors import InputError
-from tests.dicom_files import hounsfield, tag, write_series
+from tests.dicom_files import hounsfield, tag, write_enhanced, write_series
 
 REFUSED = {
     "another patient": (tag("PatientID", "P008"), "differs from .* in patient"),
@@ -101,3 +101,42 @@ def test_deflated_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     dataset.save_as(file, enforce_file_format=True)
     with pytest.raises(InputError, match=r"IM0001\.dcm: is deflated"):
         open_volume(folder)
+
+
+FRAMES = {
+    "units": lambda n: ("PixelValueTransformationSequence", {"RescaleSlope": 1, "RescaleIntercept": 0,
+                                                             "RescaleType": "HU" if n % 2 else "US"}),
+    "stacks": lambda n: ("FrameContentSequence", {"StackID": str(1 + n // 3)}),
+    "times": lambda n: ("FrameContentSequence", {"TemporalPositionIndex": 1 + n % 2}),
+    "types": lambda n: ("CTImageFrameTypeSequence", {"FrameType": ["DERIVED", "MIP" if n < 2 else "NONE"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FRAMES)
+def test_frames_of_several_kinds_make_no_volume(what: str, tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", hounsfield(4))
+    dataset = pydicom.dcmread(path)
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        sequence, values = FRAMES[what](number)
+        item = Dataset()
+        for name, value in values.items():
+            setattr(item, name, value)
+        setattr(group, sequence, [item])
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="frames of several stacks, times, types or units"):
+        open_volume(path)
+
+
+def test_frames_in_other_units_than_hounsfield_are_raw(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", hounsfield(4))
+    dataset = pydicom.dcmread(path)
+    dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleType = "MGML"
+    dataset.save_as(path)
+    assert open_volume(path).units == "raw"
+
+
+@pytest.mark.parametrize(("kind", "cause"), [("LOCALIZER", "is a localizer"), ("MOSAIC", "is a mosaic of slices")])
+def test_images_that_are_no_slices(kind: str, cause: str, tmp_path: Path) -> None:
+    edit = tag("ImageType", ["ORIGINAL", "PRIMARY", kind], -1)
+    with pytest.raises(InputError, match=cause):
+        open_volume(write_series(tmp_path / "a", hounsfield(), edit=edit))

@@ -95,3 +95,22 @@ def test_tiff_among_dicom_files_is_refused(tmp_path: Path) -> None:
 def test_real_folders_that_are_no_volume(folder: str, cause: str, sample_data: Path) -> None:
     with pytest.raises(InputError, match=cause):
         open_volume(sample_data / "dicom-edge-cases" / "dicom2nifti_failing" / folder)
+
+
+def test_series_that_cannot_be_read_is_not_passed_over_for_another(tmp_path: Path) -> None:
+    def other(dataset: Dataset, plane: int) -> None:
+        dataset.SeriesInstanceUID = "1.2.3"
+
+    write_series(tmp_path / "a", hounsfield(), edit=tag("RescaleSlope", None, -1))
+    write_series(tmp_path / "a" / "b", hounsfield(2), edit=other)
+    with pytest.raises(SeveralVolumesError) as refusal:
+        open_volume(tmp_path / "a")
+    assert any("states no RescaleSlope" in choice for choice in refusal.value.choices)
+
+
+def test_slice_that_was_not_fetched_is_missed(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "a", hounsfield(), shuffled=False)
+    (folder / "IM0004.dcm").unlink()
+    (folder / "IM0004.dcm").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"IM0004\.dcm: is a link to a file that is not there"):
+        open_volume(folder)

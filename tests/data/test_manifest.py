@@ -51,7 +51,7 @@ def test_what_spreadsheets_write_is_read(folder: Path, text: str, encoding: str)
         ("patient,image\nP1,a\n,b\n", "row 3: column 'patient' is empty"),
         ("patient,image\n\nP1,a\n\n,b\n", "row 5: column 'patient' is empty"),
         ("patient,image\nP1,nowhere\n", "row 2: 'nowhere' does not exist"),
-        ("patient,image\nP1,a\0\n", "row 2: .* is no path"),
+        ("patient,image\nP1,a\0\n", "row 2 holds a line break or another control character"),
         ("patient,image\nP1,../a\n", "row 2: '../a' is not inside"),
         ("patient,image\nP1,a\nP1,a\n", "row 3: doubles an earlier row"),
         ("patient,image,split\nP1,a,training\n", "row 2: column 'split' must be one of train, val, test"),
@@ -109,3 +109,21 @@ def test_items_of_a_split(folder: Path) -> None:
         manifest_items(table, "val")
     with pytest.raises(InputError, match="no column 'split'"):
         manifest_items(table.drop(columns="split"), "val")
+
+
+def test_quote_left_open_swallows_no_rows(folder: Path) -> None:
+    text = 'patient,image,split,site\nP1,a,train,X\nP2,b,test,"X\nP1,c,test,X\n'
+    with pytest.raises(InputError, match=r"manifest\.csv: row \d+"):
+        read_manifest(manifest(folder, text))
+
+
+@pytest.mark.parametrize("other", ["P1\ufe0f", "P\u034f1", "P1\u3164", "P1\u200b", "p 1", "P\u20131"])
+def test_spellings_that_look_alike_are_one_patient(other: str, folder: Path) -> None:
+    first = "P-1" if "\u2013" in other else "P 1" if " " in other else "P1"
+    with pytest.raises(InputError, match="stands in more than one split"):
+        read_manifest(manifest(folder, f"patient,image,split\n{first},a,train\n{other},b,test\n"))
+
+
+def test_cell_of_a_novel(folder: Path) -> None:
+    with pytest.raises(InputError, match="cannot be parsed"):
+        read_manifest(manifest(folder, f"patient,image\n{'x' * 200_000},a\n"))

@@ -107,3 +107,22 @@ def test_real_mask_agrees_with_nibabel(sample_data: Path) -> None:
     path = sample_data / "ct-verse014-lumbar" / "sub-verse014_seg-vert_msk.nii.gz"
     expected = np.asarray(nibabel.load(path).dataobj).T
     np.testing.assert_array_equal(open_volume(path).read(), expected)
+
+
+def test_places_that_contradict_each_other(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.diag([1.0, 1, 2, 1]))
+    image.set_sform(np.diag([-1.0, -1, 2, 1]), 1)
+    image.set_qform(np.diag([0.5, 0.5, 0.5, 1]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"two places \(qform and sform\)"):
+        open_volume(tmp_path / "a.nii")
+
+
+def test_voxel_sizes_that_contradict_each_other(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.diag([1.0, 1, 2, 1]))
+    image.set_sform(np.diag([1.0, 1, 2, 1]), 1)
+    image.set_qform(None, 0)
+    image.header["pixdim"][1:4] = 9
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"states voxels of \[9.0, 9.0, 9.0\]"):
+        open_volume(tmp_path / "a.nii")

@@ -59,3 +59,23 @@ def test_copies(patients: tuple[str, str], splits: tuple[str, str] | None, cause
         return
     with pytest.raises(InputError, match=rf"study\.csv: b\.tif holds the pixels of a\.tif, which stands {cause}"):
         refuse_shared_pixels(table, "study.csv")
+
+
+def test_different_masks_that_are_empty_where_it_is_looked(tmp_path: Path) -> None:
+    digests = set()
+    for row in range(2):
+        mask = np.zeros((20, 4, 5), np.uint8)
+        mask[3, row] = 1
+        tifffile.imwrite(tmp_path / f"{row}.tif", mask, photometric="minisblack")
+        digests.add(pixel_digest(tmp_path / f"{row}.tif"))
+    assert len(digests) == 2
+
+
+def test_values_that_are_no_numbers_do_not_hide_the_others(tmp_path: Path) -> None:
+    digests = set()
+    for seed in range(2):
+        noisy = np.random.default_rng(seed).normal(size=(6, 4, 5)).astype(np.float32)
+        noisy[:, 0, 0] = np.nan
+        tifffile.imwrite(tmp_path / f"{seed}.tif", noisy, photometric="minisblack")
+        digests.add(pixel_digest(tmp_path / f"{seed}.tif"))
+    assert len(digests) == 2

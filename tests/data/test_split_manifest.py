@@ -93,3 +93,12 @@ def test_nothing_is_overwritten(study: Path) -> None:
 def test_refusals(scheme: str, options: dict[str, Any], cause: str, study: Path) -> None:
     with pytest.raises(InputError, match=cause):
         split_manifest(study, scheme, **options)
+
+
+def test_label_image_that_is_missing_is_no_class(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"i{number}.nii").touch()
+    rows = [f"P{n},i{n}.nii,{'gone.nii' if n == 2 else f'i{n}.nii'}" for n in range(4)]
+    (tmp_path / "s.csv").write_text("\n".join(["patient,image,label", *rows]))
+    with pytest.raises(InputError, match=r"'gone\.nii' does not exist"):
+        split_manifest(tmp_path / "s.csv", "ratio", ratio="50,25,25")

@@ -214,3 +214,23 @@ def test_lhdl_is_read_exactly(lhdl: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(volume.affine_lps[:3, :3], axis=0), 0.0195)
     # measured on the public data set: bone above grey 63
     assert (expected > 63).mean() == pytest.approx(0.228, abs=0.001)
+
+
+@pytest.mark.parametrize("dots", [1 * 2.54, 72, 96, 300])
+def test_resolution_of_a_printer_in_centimetres_is_no_voxel_size(dots: float, tmp_path: Path) -> None:
+    array = np.zeros((3, 4, 5), np.uint8)
+    resolution = (dots / 2.54, dots / 2.54)
+    tifffile.imwrite(
+        tmp_path / "a.tif", array, resolution=resolution, resolutionunit="CENTIMETER", photometric="minisblack"
+    )
+    assert open_volume(tmp_path / "a.tif").voxel_size_um is None
+
+
+def test_contiguous_imagej_stack_with_more_pages_than_it_says(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 17, 19), np.int16), imagej=True, metadata={"axes": "ZYX"})
+    content = (tmp_path / "a.tif").read_bytes()
+    for name in (b"images", b"slices"):
+        content = content.replace(name + b"=6", name + b"=3")
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(InputError, match="holds 6 pages, but its metadata say 3"):
+        open_volume(tmp_path / "a.tif")
