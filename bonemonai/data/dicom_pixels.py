@@ -15,10 +15,9 @@ from pydicom.pixels import iter_pixels
 from pydicom.uid import UID, RLELossless
 
 from bonemonai.data.dicom_header import transfer_syntax
-from bonemonai.data.volume import begins_like_dicom
 from bonemonai.errors import InputError
 
-_DEFERRED = 65536  # bytes
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _J2K_START = b"\xff\x4f\xff\x51"
 # frame headers of JPEG and JPEG-LS; C4, C8 and CC are other segments
 _JPEG_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)
@@ -42,19 +41,15 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
             header says; that is found before memory is asked for.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(path, "rb") as stream:
             warnings.simplefilter("ignore")
-            # of values that are not compressed only the frames that are asked for are read
-            dataset = pydicom.dcmread(path, force=True, defer_size=_DEFERRED)
-            if "PixelData" not in dataset:
-                raise InputError(path, "holds no pixels.")
-            dataset.file_meta = getattr(dataset, "file_meta", None) or pydicom.dataset.FileMetaDataset()
-            dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax(dataset))
-            _check_length(dataset, path, shape)
-            lazily = begins_like_dicom(path) and not dataset.file_meta.TransferSyntaxUID.is_compressed
-            source = path if lazily else dataset
-            options: dict[str, Any] = {"raw": True, "correct_unused_bits": False}
-            frames = [np.asarray(frame) for frame in iter_pixels(source, indices=list(indices), **options)]
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+            if not UID(transfer_syntax(dataset)).is_compressed and dataset.original_encoding[1]:
+                frames = _read_native(stream, dataset, path, indices, shape)
+            else:
+                stream.seek(0)
+                dataset = pydicom.dcmread(stream, force=True)
+                frames = _decode(dataset, path, indices, shape)
     except InputError:
         raise
     except Exception as error:
@@ -65,13 +60,45 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
     return _within_stored_bits(values, int(dataset.get("BitsStored", dataset.BitsAllocated)), dataset, path)
 
 
+def _read_native(
+    stream: Any, dataset: Any, path: Path, indices: Sequence[int], shape: tuple[int, int]
+) -> list[NDArray[Any]]:
+    """Read the frames that are asked for, and no others, from where the header ended."""
+    implicit, _ = dataset.original_encoding
+    element = stream.read(8 if implicit else 12)
+    start, length = stream.tell(), int.from_bytes(element[-4:], "little")
+    if element[:4] != _PIXEL_DATA:
+        raise InputError(path, "holds no integer pixels.")
+    dtype = np.dtype(f"<{'i' if dataset.get('PixelRepresentation') else 'u'}{int(dataset.BitsAllocated) // 8}")
+    a_frame = shape[0] * shape[1] * dtype.itemsize
+    needed = int(dataset.get("NumberOfFrames", 1) or 1) * a_frame
+    # values are padded to an even length
+    available = path.stat().st_size - start
+    if length not in (needed, needed + needed % 2) or available < needed:
+        raise InputError(path, f"holds {min(length, available)} bytes of pixels; its header says {needed}.")
+    frames = []
+    for index in indices:
+        stream.seek(start + index * a_frame)
+        frames.append(np.frombuffer(stream.read(a_frame), dtype).reshape(shape))
+    return frames
+
+
+def _decode(dataset: Any, path: Path, indices: Sequence[int], shape: tuple[int, int]) -> list[NDArray[Any]]:
+    if "PixelData" not in dataset:
+        raise InputError(path, "holds no pixels.")
+    dataset.file_meta = getattr(dataset, "file_meta", None) or pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax(dataset))
+    _check_length(dataset, path, shape)
+    options: dict[str, Any] = {"raw": True, "correct_unused_bits": False}
+    return [np.asarray(frame) for frame in iter_pixels(dataset, indices=list(indices), **options)]
+
+
 def _check_length(dataset: Any, path: Path, shape: tuple[int, int]) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if not syntax.is_compressed:
         needed = frames * shape[0] * shape[1] * dataset.BitsAllocated // 8
-        element = dataset.get_item(0x7FE00010)
-        length = element.length if element.value is None else len(element.value)
+        length = len(dataset.PixelData)
         # values are padded to an even length
         if length not in (needed, needed + needed % 2):
             raise InputError(path, f"holds {length} bytes of pixels; its header says {needed}.")
