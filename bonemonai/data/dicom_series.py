@@ -17,7 +17,8 @@ from bonemonai.errors import InputError, SeveralVolumesError
 _BESIDE = (
     ".txt", ".md", ".rst", ".json", ".csv", ".tsv", ".xml", ".html", ".htm", ".pdf", ".doc", ".docx", ".xlsx", ".log",
     ".jpg", ".jpeg", ".png", ".gif", ".bmp", ".ini", ".inf", ".exe", ".yaml", ".yml", ".nii", ".gz", ".zip", ".nrrd",
-    ".py", ".sha256", ".md5",
+    ".py", ".sha256", ".md5", ".bat", ".cmd", ".sh", ".dll", ".so", ".css", ".js", ".chm", ".cab", ".msi", ".ico",
+    ".app", ".dmg", ".jar", ".cfg", ".config", ".db", ".url", ".rtf",
 )  # fmt: skip
 _BESIDE_NAMES = ("dicomdir", "readme", "license", "licence", "lockfile", "version", "thumbs.db", "desktop.ini")
 _MOST_FILES = 200_000

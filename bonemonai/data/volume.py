@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -275,7 +276,8 @@ def split_part(path: str | Path) -> tuple[Path, str]:
 
 
 def _format(path: Path) -> str:
-    name = path.name.lower()
+    # Scanco's systems number versions: C0001234.ISQ;1
+    name = re.sub(r";\d+$", "", path.name.lower())
     if path.is_dir():
         if any((path / marker).exists() for marker in ZARR_MARKERS):
             return "Zarr"

@@ -43,7 +43,7 @@ def test_report_beside_one_series_stops_nobody(tmp_path: Path) -> None:
 
 def test_what_lies_beside_slices_is_passed_over_by_name_only(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "a", hounsfield())
-    (folder / "README").write_text("hello")
+    (folder / "README").write_text("hello; 1.2.840.10008.1.2.1.99 is deflated")
     (folder / "notes.txt").write_text("hello " * 100)
     volume = open_volume(folder)
     assert "2 file(s) beside the slices are ignored, such as README." in volume.warnings

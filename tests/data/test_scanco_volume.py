@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -131,3 +132,19 @@ def test_patient_named_in_the_header_stays_there(sample_data: Path, tmp_path: Pa
     path = tmp_path / "scan.AIM"
     shutil.copy(sample_data / "hrpqct-trabecular-aim" / "TRAB_1240.AIM", path)
     assert "DBQ_153" not in str(vars(open_volume(path)))
+
+
+def test_version_number_behind_the_name(tmp_path: Path) -> None:
+    assert open_volume(write_isq(tmp_path / "C0001234.ISQ;1", ARRAY)).shape == ARRAY.shape
+
+
+@pytest.mark.parametrize("edge", [3, 8, 82])
+def test_extents_in_whole_micrometres_that_round_the_voxel_size(edge: int, tmp_path: Path) -> None:
+    """3.5 um: the slice increment is an integer and says 4."""
+    path = write_isq(tmp_path / "a.isq", ARRAY, voxel_um=(edge, edge, edge))
+    content = bytearray(path.read_bytes())
+    planes, rows, columns = ARRAY.shape
+    struct.pack_into("<3i", content, 56, *(round(n * (edge + 0.5)) for n in (columns, rows, planes)))
+    struct.pack_into("<2i", content, 68, edge + 1, edge + 1)
+    path.write_bytes(content)
+    assert open_volume(path).voxel_size_um[0] == pytest.approx(edge + 0.5, rel=0.05)  # type: ignore[index]
