@@ -7,6 +7,7 @@ import math
 import re
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class TiffFileVolume(Volume):
             )
             return block.reshape(stop - start, *self.shape[1:])
         with _Opened(self.path) as tif:
-            pages = tif.series[0].pages
+            pages = _only_series(tif, self.path).pages
             return np.stack([_decoded(pages[index], self.path) for index in range(start, stop)])
 
 
@@ -163,7 +164,7 @@ def _only_series(tif: Any, path: Path) -> Any:
     if tif.is_ome and any(series.is_multifile for series in tif.series):
         raise InputError(path, "is one of several files of an OME-TIFF; join them into one file first.")
     if len(tif.series) != 1:
-        raise InputError(path, f"holds {len(tif.series)} images of different size or type; one stack is needed.")
+        return _joined(tif, path)
     series = tif.series[0]
     stacked = [(axis, size) for axis, size in zip(series.axes[:-2], series.shape[:-2], strict=True) if size > 1]
     if len(stacked) > 1 or any(axis in "TCS" for axis, _ in stacked) or "S" in series.axes:
@@ -171,6 +172,16 @@ def _only_series(tif: Any, path: Path) -> Any:
             path, f"has axes {series.axes} of size {series.shape}; one grey-value stack, axes ZYX, is needed."
         )
     return series
+
+
+def _joined(tif: Any, path: Path) -> Any:
+    """Planes that were written one by one, each a series of its own, as one stack."""
+    alike = {(series.shape, series.dtype, len(series.pages)) for series in tif.series}
+    if tif.is_ome or len(alike) != 1 or len(tif.series[0].shape) != 2:
+        raise InputError(path, f"holds {len(tif.series)} images of different size or type; one stack is needed.")
+    shape = (len(tif.series), *tif.series[0].shape)
+    pages = [series.pages[0] for series in tif.series]
+    return SimpleNamespace(keyframe=tif.series[0].keyframe, shape=shape, dataoffset=None, pages=pages)
 
 
 def _check_page(page: Any, path: Path) -> None:

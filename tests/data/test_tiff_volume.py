@@ -234,3 +234,21 @@ def test_contiguous_imagej_stack_with_more_pages_than_it_says(tmp_path: Path) ->
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(InputError, match="holds 6 pages, but its metadata say 3"):
         open_volume(tmp_path / "a.tif")
+
+
+def test_planes_that_were_written_one_by_one(tmp_path: Path) -> None:
+    planes = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in planes:
+            writer.write(plane, photometric="minisblack")
+    volume = open_volume(tmp_path / "a.tif")
+    np.testing.assert_array_equal(volume.read(), planes)
+    np.testing.assert_array_equal(volume.read(2, 4), planes[2:4])
+
+
+def test_planes_of_different_size_are_no_stack(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for size in (7, 7, 9):
+            writer.write(np.zeros((size, 8), np.int16), photometric="minisblack")
+    with pytest.raises(InputError, match="different size or type"):
+        open_volume(tmp_path / "a.tif")
