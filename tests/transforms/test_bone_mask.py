@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.cluster import KMeans
 
 from bonemonai.data import StreamingHistogram, manifest_items, open_volume, read_manifest, volume_histogram
 from bonemonai.transforms import BoneMask, BoneMaskd, bone_threshold
+from tests.contracts import TransformContract
 
 
 def two_materials(low: float, high: float) -> np.ndarray:
@@ -101,3 +103,10 @@ def test_refusals() -> None:
         BoneMask()(np.ones((8, 8)))
     with pytest.raises(ValueError, match=r"must be >= 0 \(pixels\), got -1"):
         BoneMask(opening=-1)
+
+
+class TestBoneMaskd(TransformContract):
+    keys = ("mask",)
+
+    def make(self) -> Any:
+        return BoneMaskd("image")

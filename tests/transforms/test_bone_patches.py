@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from bonemonai.errors import InputError
 from bonemonai.transforms import SampleBonePatches, SampleBonePatchesd, bone_patch_corners
+from tests.contracts import TransformContract
 
 
 @given(st.integers(55, 240), st.integers(55, 240), st.integers(20, 80))
@@ -73,3 +76,13 @@ def test_refusals() -> None:
         SampleBonePatches(bone_fraction=2)
     with pytest.raises(ValueError, match="must be >= 1"):
         SampleBonePatches(stride=0)
+
+
+class TestSampleBonePatchesd(TransformContract):
+    keeps_shape = False
+
+    def make(self) -> Any:
+        return SampleBonePatchesd(["image", "mask"], patch_size=16, stride=16, bone_fraction=0.5)
+
+    def item(self) -> dict[str, Any]:
+        return {**super().item(), "mask": torch.ones(1, 64, 80)}

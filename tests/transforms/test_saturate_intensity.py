@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from skimage.exposure import rescale_intensity
 
 from bonemonai.data import StreamingHistogram, open_volume, volume_histogram
 from bonemonai.transforms import SaturateIntensity, SaturateIntensityd
+from tests.contracts import TransformContract
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
@@ -68,3 +70,8 @@ def test_refusals() -> None:
         SaturateIntensity(5, 5)
     with pytest.raises(ValueError, match="constant"):
         SaturateIntensity()(np.ones((1, 4, 4)))
+
+
+class TestSaturateIntensityd(TransformContract):
+    def make(self) -> Any:
+        return SaturateIntensityd("image")
