@@ -164,3 +164,8 @@ def finish(process: BaseProcess, seconds: float = 60) -> int:
     process.join(seconds)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
+
+
+def run(scan: Path, out: Path, **options: Any) -> int:
+    """A run in a process of its own; its exit code."""
+    return finish(start(infer, scan, out, **options))

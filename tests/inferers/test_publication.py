@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,22 +13,7 @@ from bonemonai.data import open_volume
 from bonemonai.errors import InputError
 from bonemonai.inferers.result_writer import WORK
 from tests import drill
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drill.write_scan(tmp_path_factory.mktemp("scan"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = tmp_path_factory.mktemp("undisturbed")
-    assert drill.finish(drill.start(drill.infer, scan, out)) == 0
-    return drill.content(out)
-
-
-def run(scan: Path, out: Path, **options: Any) -> int:
-    return drill.finish(drill.start(drill.infer, scan, out, **options))
+from tests.drill import run
 
 
 @pytest.mark.parametrize("moved", [0, 1, 2])

@@ -16,11 +16,6 @@ from bonemonai.inferers.result_writer import WORK
 from tests import drill
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drill.write_scan(tmp_path_factory.mktemp("scan"))
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -20,22 +20,7 @@ from bonemonai.errors import InputError, NumericalError, OutputError, ResumeErro
 from bonemonai.inferers.journal import read_journals
 from bonemonai.inferers.result_writer import WORK
 from tests import drill
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drill.write_scan(tmp_path_factory.mktemp("scan"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = tmp_path_factory.mktemp("undisturbed")
-    assert drill.finish(drill.start(drill.infer, scan, out)) == 0
-    return drill.content(out)
-
-
-def run(scan: Path, out: Path, **options: Any) -> int:
-    return drill.finish(drill.start(drill.infer, scan, out, **options))
+from tests.drill import run
 
 
 def journalled(out: Path) -> int:
