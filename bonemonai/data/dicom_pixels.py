@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
                 frames = _read_native(stream, dataset, path, indices, shape)
             else:
                 stream.seek(0)
-                dataset = pydicom.dcmread(stream, force=True)
+                # from memory: what lies behind the pixels may claim a length that a file would be asked for
+                dataset = pydicom.dcmread(io.BytesIO(stream.read()), force=True)
                 frames = _decode(dataset, path, indices, shape)
     except InputError:
         raise

@@ -198,7 +198,7 @@ def _voxel_size_um(dataset: Any, path: Path) -> tuple[list[float] | None, list[s
     axes = [_text(name) for name in np.ravel(group.attrs.get("axes", []))][-3:]
     if len(axes) != 3 or any(name not in group for name in axes):
         return None, unknown
-    size, warnings = [], []
+    size = []
     for name, length in zip(axes, dataset.shape[-3:], strict=True):
         positions = np.asarray(group[name][()], dtype=float).ravel()
         unit = UM_PER_UNIT.get(_text(group[name].attrs.get("units")).lower())
@@ -208,9 +208,11 @@ def _voxel_size_um(dataset: Any, path: Path) -> tuple[list[float] | None, list[s
         if unit is None or not fits or not np.allclose(steps, steps[0], rtol=1e-3, atol=0):
             return None, unknown
         if steps[0] < 0:
-            warnings.append(f"axis {name} runs backwards; its direction is not kept.")
+            raise InputError(
+                path, f"has an axis {name} that runs backwards; its image would be mirrored. Turn it round."
+            )
         size.append(abs(float(steps.mean())) * unit)
-    return (size, warnings) if _are_lengths(size) else (None, unknown)
+    return (size, []) if _are_lengths(size) else (None, unknown)
 
 
 def _are_lengths(size: Sequence[float]) -> bool:

@@ -72,8 +72,8 @@ def _behaviour(value: Any, outer: tuple[int, ...]) -> str:
     if isinstance(value, partial):
         return _text([value.func, value.args, value.keywords], outer)
     if inspect.isroutine(value):
-        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        bound = [v for v in (getattr(value, "__self__", None), *cells) if not inspect.ismodule(v)]
+        enclosed = inspect.getclosurevars(value).nonlocals.values() if inspect.isfunction(value) else ()
+        bound = [v for v in (getattr(value, "__self__", None), *enclosed) if not inspect.ismodule(v)]
         return f"{_source(value)} {_text(bound, outer)}"
     if isinstance(value, np.random.RandomState | np.random.Generator | torch.Generator):
         return ""

@@ -183,3 +183,14 @@ def test_scaling_that_would_not_be_applied(tmp_path: Path) -> None:
         file["/entry/data/data"].attrs["scale_factor"] = 0.5
     with pytest.raises(InputError, match="states scale_factor for its values"):
         open_volume(path)
+
+
+def test_axis_that_runs_backwards_would_mirror_the_image(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nxs", ARRAY, size=False)
+    with h5py.File(path, "a") as file:
+        file["/entry/data"].attrs["axes"] = ["z", "y", "x"]
+        for name, length, step in zip("zyx", ARRAY.shape, (-2.0, 1.0, 1.0), strict=True):
+            file[f"/entry/data/{name}"] = np.arange(length) * step
+            file[f"/entry/data/{name}"].attrs["units"] = "um"
+    with pytest.raises(InputError, match="axis z that runs backwards"):
+        open_volume(path)

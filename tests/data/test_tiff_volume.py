@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -252,3 +253,17 @@ def test_planes_of_different_size_are_no_stack(tmp_path: Path) -> None:
             writer.write(np.zeros((size, 8), np.int16), photometric="minisblack")
     with pytest.raises(InputError, match="different size or type"):
         open_volume(tmp_path / "a.tif")
+
+
+def test_page_table_that_runs_in_a_circle(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 17, 19), np.int16), photometric="minisblack", compression="zlib")
+    content = bytearray(path.read_bytes())
+    first = offset = struct.unpack_from("<I", content, 4)[0]
+    while offset:
+        last = offset + 2 + 12 * struct.unpack_from("<H", content, offset)[0]
+        offset = struct.unpack_from("<I", content, last)[0]
+    struct.pack_into("<I", content, last, first)
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        open_volume(path).read()
