@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from bonemonai.data.bounded_file import BoundedFile
 from bonemonai.errors import InputError
 
 _TAGS = [
@@ -156,7 +157,7 @@ def read_elements(path: Path) -> Elements | None:
     Raises:
         InputError: if the file begins like DICOM, and is damaged, or is an image without pixels.
     """
-    with open(path, "rb") as stream:
+    with BoundedFile(path) as stream:
         start = stream.read(1024)
         marked = start[128:132] == b"DICM"
         # a deflated file is unpacked whole, however large it grows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import iter_pixels
 from pydicom.uid import UID, RLELossless
 
+from bonemonai.data.bounded_file import BoundedFile
 from bonemonai.data.dicom_header import transfer_syntax
 from bonemonai.errors import InputError
 
@@ -42,15 +42,14 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
             header says; that is found before memory is asked for.
     """
     try:
-        with warnings.catch_warnings(), open(path, "rb") as stream:
+        with warnings.catch_warnings(), BoundedFile(path) as stream:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
             if not UID(transfer_syntax(dataset)).is_compressed and dataset.original_encoding[1]:
                 frames = _read_native(stream, dataset, path, indices, shape)
             else:
                 stream.seek(0)
-                # from memory: what lies behind the pixels may claim a length that a file would be asked for
-                dataset = pydicom.dcmread(io.BytesIO(stream.read()), force=True)
+                dataset = pydicom.dcmread(stream, force=True)
                 frames = _decode(dataset, path, indices, shape)
     except InputError:
         raise
