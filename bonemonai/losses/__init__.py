@@ -3,5 +3,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"masked_dice_focal": ["MaskedDiceFocalLoss"]}
+    __name__,
+    submod_attrs={
+        "mask_guided_attention_loss": ["MaskGuidedAttentionLoss"],
+        "masked_dice_focal": ["MaskedDiceFocalLoss"],
+    },
 )

@@ -1,7 +1,17 @@
-"""Networks that MONAI and torchvision lack."""
+"""Networks that MONAI lacks."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"lacuna_unet": ["LacunaUNet", "stored_width"]}
+    __name__,
+    submod_attrs={
+        "alexnet": ["AlexNet"],
+        "imagenet_weights": ["with_imagenet_weights"],
+        "lacuna_unet": ["LacunaUNet", "stored_width"],
+        "mask_guided_attention": ["GuidedFeatures", "MaskGuidedAttention"],
+        "mask_guided_vgg16": ["MaskGuidedPrediction", "MaskGuidedVGG16"],
+        "patch_classifier": ["PatchClassifier"],
+        "vgg16": ["VGG16"],
+        "vgg16_unet": ["VGG16UNet"],
+    },
 )

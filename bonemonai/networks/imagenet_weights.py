@@ -1,0 +1,73 @@
+"""ImageNet weights from a file on this machine: never a download, never a silent random start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bonemonai.errors import InputError
+
+# torchvision's files of IMAGENET1K_V1; the digits begin their sha256
+_FILES = {"vgg16": "vgg16-397923af.pth", "alexnet": "alexnet-owt-7be5be79.pth", "resnet50": "resnet50-0676ba61.pth"}
+
+
+def with_imagenet_weights(
+    network: nn.Module, architecture: str, pretrained: bool | str | Path, *, head: str = ""
+) -> nn.Module:
+    """Fill a network with ImageNet weights, or leave it as it is.
+
+    What the network has besides, such as attention or a decoder, and ``head``, whose classes are not ImageNet's, keep
+    their initial values; parts of the file that the network does not have, such as VGG16's classifier for a
+    segmentation network, are left out. Everything else must fit.
+
+    Args:
+        network: with torchvision's names.
+        architecture: "vgg16", "alexnet" or "resnet50".
+        pretrained: False leaves the network as it is; True takes torchvision's file from PyTorch's cache
+            (``torch.hub.get_dir()/checkpoints``), where torchvision puts it; else the path of such a file.
+        head: name of the last layer, such as "classifier.6".
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or does not fit.
+    """
+    if architecture not in _FILES:
+        raise InputError("architecture", f"must be one of {', '.join(_FILES)}, got {architecture!r}.")
+    if pretrained is False:
+        return network
+    path = Path(torch.hub.get_dir(), "checkpoints", _FILES[architecture]) if pretrained is True else Path(pretrained)
+    state = {name: value for name, value in _read(path).items() if not head or not name.startswith(f"{head}.")}
+    own = network.state_dict()
+    parts = {name.split(".")[0] for name in own}
+    state = {name: value for name, value in state.items() if name.split(".")[0] in parts}
+    missing = [
+        name for name in own
+        if name.split(".")[0] in {key.split(".")[0] for key in state}
+        and name not in state and not (head and name.startswith(f"{head}."))
+    ]  # fmt: skip
+    wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
+    if not state or missing or wrong:
+        named = next(iter([*missing, *wrong]), "every layer")
+        raise InputError(path, f"does not fit the network: {named} differs; a width other than the paper's, perhaps.")
+    network.load_state_dict(state, strict=False)
+    return network
+
+
+def _read(path: Path) -> Mapping[str, torch.Tensor]:
+    if not path.is_file():
+        raise InputError(
+            path,
+            "no such ImageNet weights: put torchvision's file there, say --pretrained FILE, or --pretrained False to "
+            "start from random weights.",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(path, f"is no file of weights: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(path, "is no file of weights: it holds no state_dict.")
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise InputError(path, "holds NaN or infinite weights.")
+    return state
