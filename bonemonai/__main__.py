@@ -172,13 +172,29 @@ def split(file: Path, scheme: str, **options: Any) -> None:
 @click.option("--planes", default=48, show_default=True, type=click.IntRange(min=1), help="Planes of each scan.")
 @click.option("--size", default=330, show_default=True, type=click.IntRange(min=55), help="Rows and columns.")
 @click.option("--patients", default=3, show_default=True, type=click.IntRange(min=1), help="Patients of each class.")
+@click.option(
+    "--labelled", type=click.IntRange(min=1), help="Training patients of each class with labels; all of them."
+)
+@click.option(
+    "--effect", default=1.0, show_default=True, type=click.FloatRange(min=0), help="Of osteoporosis; 1 is real."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of every random number.")
-def phantom(folder: Path, planes: int, size: int, patients: int, seed: int) -> None:
+def phantom(
+    folder: Path, planes: int, size: int, patients: int, labelled: int | None, effect: float, seed: int
+) -> None:
     """Write synthetic SR-microCT scans with lacunae, their truth and a manifest to FOLDER."""
     from bonemonai.phantoms.srmct_study import write_srmct_study
 
     shape = (planes, size, size)
-    manifest = write_srmct_study(folder, shape=shape, patients_per_class=patients, seed=seed, progress=True)
+    manifest = write_srmct_study(
+        folder,
+        shape=shape,
+        patients_per_class=patients,
+        labelled_per_class=labelled,
+        effect=effect,
+        seed=seed,
+        progress=True,
+    )
     click.echo(f"manifest: {manifest}")
 
 

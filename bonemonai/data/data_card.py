@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bonemonai.data.json_file import write_json
 from bonemonai.data.manifest import distinct
 from bonemonai.errors import InputError
 
@@ -36,6 +37,19 @@ def read_data_card(manifest: str | Path) -> dict[str, Any]:
     return card
 
 
+def copy_data_card(source: str | Path, target: str | Path, **entries: Any) -> None:
+    """Put the card of a manifest beside another one that was made from it.
+
+    Args:
+        source: the manifest that was read.
+        target: the manifest that was written.
+        entries: said besides; JSON values.
+    """
+    card = {**read_data_card(source), **entries}
+    if card:
+        write_json(Path(target).with_suffix(".json"), card)
+
+
 def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) -> dict[str, Any]:
     """Say what a model was trained on, for its card and every report; no patient is named.
 
@@ -52,6 +66,8 @@ def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) ->
             split: len(distinct(rows["patient"].tolist())) for split, rows in manifest.groupby("split", sort=False)
         },
     }
+    if card.get("masks_predicted_by"):
+        described["masks_predicted_by"] = card["masks_predicted_by"]
     if "leakage" in manifest:
         described["leakage"] = ", ".join(distinct(manifest["leakage"].tolist()))
     return described

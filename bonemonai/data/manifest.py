@@ -16,7 +16,7 @@ from bonemonai.data.datalist import parse_datalist
 from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
-PATH_COLUMNS = ("image", "label", "mask")
+PATH_COLUMNS = ("image", "label", "mask", "lacunae")
 SPLITS = ("train", "val", "test")
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that show nothing
 
@@ -33,7 +33,8 @@ def read_manifest(
 
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
     a class), ``mask``, ``split``, ``sample``, ``plane``, ``load_state``, ``site`` and ``voxel_size_um`` are
-    known; any other is kept. All values are text: patient "007" is not patient "7". Comma and semicolon both
+    known; ``label`` may be empty in rows of split "train", for semi-supervision; ``lacunae`` is a mask that a model
+    made; any other column is kept. All values are text: patient "007" is not patient "7". Comma and semicolon both
     part columns; a byte-order mark is dropped. Of a datalist of MONAI or the Medical Segmentation Decathlon (.json) the
     lists ``training``, ``validation`` and ``test`` are the splits, and images that state no ``patient`` are one
     patient each, named by their files.
@@ -65,10 +66,10 @@ def read_manifest(
         raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
     if manifest.empty:
         raise InputError(path, "holds no row.")
-    _refuse_empty(path, manifest, is_datalist=is_datalist)
+    _refuse_empty(path, manifest, unlabelled=("test" if is_datalist else "train") if label_is_path else "")
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
         manifest[column] = [
-            _resolve(path, line, value, root) if value or column != "label" else ""
+            _resolve(path, line, value, root) if value or column not in ("label", "lacunae") else ""
             for line, value in manifest[column].items()
         ]
     position = [column for column in ("image", "plane", "sample", "load_state") if column in manifest]
@@ -193,12 +194,12 @@ def _parse(path: Path) -> pd.DataFrame:
     return pd.DataFrame(values, columns=columns, index=list(rows), dtype=object)
 
 
-def _refuse_empty(path: Path, manifest: pd.DataFrame, *, is_datalist: bool) -> None:
+def _refuse_empty(path: Path, manifest: pd.DataFrame, *, unlabelled: str) -> None:
     for column in [name for name in ("patient", "image", "label", "split") if name in manifest]:
         empty = manifest[column] == ""
-        if column == "label" and is_datalist:
-            # test images come without
-            empty &= manifest["split"] != "test"
+        if column == "label" and "split" in manifest:
+            # a datalist's test images come without, and what is to be trained on may be without yet
+            empty &= manifest["split"] != unlabelled
         _refuse_first(path, manifest, empty, f"column {column!r} is empty")
 
 

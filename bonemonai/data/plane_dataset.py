@@ -24,7 +24,8 @@ class PlaneDataset(Dataset[Any]):
 
     Args:
         data: rows such as :func:`bonemonai.data.manifest_items` gives, the values of ``keys`` being paths or
-            open volumes.
+            open volumes. ``<key>_plane`` is the plane of a key whose file holds chosen planes only, such as a mask that
+            was predicted for the slices of a manifest.
         keys: entries to read planes from; the first one's grey values are counted.
         transform: applied to each item.
         step: take every step-th plane; neighbouring planes at 1.6 um show the same lacunae. A row that names a plane
@@ -51,18 +52,20 @@ class PlaneDataset(Dataset[Any]):
         if step < 1:
             raise ValueError(f"step must be >= 1 (planes), got {step}.")
         self.data, self.keys, self.transform = list(data), tuple(keys), transform
-        self.volumes = [{key: _open(row, key) for key in self.keys} for row in self.data]
-        for volumes in self.volumes:
-            first = volumes[self.keys[0]]
-            refuse_other_units(first, expects)
-            for volume in volumes.values():
-                if volume.shape != first.shape:
-                    raise InputError(volume.path, f"has shape {volume.shape}, but {first.path} has {first.shape}.")
+        # a manifest of slices names each scan many times
+        known: dict[tuple[Any, ...], Volume] = {}
+        self.volumes = [{key: _open(row, key, known) for key in self.keys} for row in self.data]
+        for row, volumes in zip(self.data, self.volumes, strict=True):
+            refuse_other_units(volumes[self.keys[0]], expects)
+            for key, volume in volumes.items():
+                _check_shape(volume, volumes[self.keys[0]], row.get(f"{key}_plane", ""))
         self._planes = [
             _planes(row, volumes[self.keys[0]], step) for row, volumes in zip(self.data, self.volumes, strict=True)
         ]
         self._ends = list(accumulate(len(planes) for planes in self._planes))
-        self._histograms = [volume_histogram(v[self.keys[0]], progress=progress) for v in self.volumes]
+        firsts = {id(volumes[self.keys[0]]): volumes[self.keys[0]] for volumes in self.volumes}
+        counted = {key: volume_histogram(volume, progress=progress) for key, volume in firsts.items()}
+        self._histograms = [counted[id(volumes[self.keys[0]])] for volumes in self.volumes]
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -74,18 +77,32 @@ class PlaneDataset(Dataset[Any]):
         plane = self._planes[row][index - (self._ends[row - 1] if row else 0)]
         item = dict(self.data[row])
         for key, volume in self.volumes[row].items():
-            item[key] = volume.read(plane, plane + 1)
+            own = str(item.get(f"{key}_plane", ""))
+            number = int(own) if own else plane
+            item[key] = volume.read(number, number + 1)
         item |= {"plane": plane, "histogram": self._histograms[row]}
         return item if self.transform is None else self.transform(item)
 
 
-def _open(row: Mapping[Hashable, Any], key: str) -> Volume:
+def _open(row: Mapping[Hashable, Any], key: str, known: dict[tuple[Any, ...], Volume]) -> Volume:
     if key not in row:
         raise InputError("manifest", f"has no column {key!r}, which this workflow needs.")
     value = row[key]
     if isinstance(value, Volume):
         return value
-    return open_volume(value, voxel_size_um=row.get("voxel_size_um") or None, units=row.get("units") or None)
+    options = {"voxel_size_um": row.get("voxel_size_um") or None, "units": row.get("units") or None}
+    where = (value, *options.values())
+    if where not in known:
+        known[where] = open_volume(value, **options)
+    return known[where]
+
+
+def _check_shape(volume: Volume, first: Volume, own_plane: str) -> None:
+    axes = slice(1, None) if own_plane else slice(None)
+    if volume.shape[axes] != first.shape[axes]:
+        raise InputError(volume.path, f"has shape {volume.shape}, but {first.path} has {first.shape}.")
+    if own_plane and not (own_plane.isdigit() and int(own_plane) < volume.shape[0]):
+        raise InputError(volume.path, f"has no plane {own_plane!r}; its planes are 0 to {volume.shape[0] - 1}.")
 
 
 def _planes(row: Mapping[Hashable, Any], volume: Volume, step: int) -> Sequence[int]:

@@ -59,7 +59,7 @@ class PreparedVolume:
         if cache is not None:
             self._histogram = StreamingHistogram.load(cache, scan=label)
         if self._histogram is None:
-            self._histogram = volume_histogram(self.volume, memory=memory, progress=progress)
+            self._histogram = volume_histogram(self.volume.whole, memory=memory, progress=progress)
             if cache is not None:
                 self._histogram.save(cache, scan=label)
 
@@ -77,7 +77,11 @@ class PreparedVolume:
         return [self._prepare(plane[None], start + index) for index, plane in enumerate(block)]
 
     def _prepare(self, plane: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
-        item: Mapping[str, Any] = {self.image_key: plane.numpy(), "plane": index, "histogram": self._histogram}
+        item: Mapping[str, Any] = {
+            self.image_key: plane.numpy(),
+            "plane": self.volume.plane_numbers[index],
+            "histogram": self._histogram,
+        }
         item = {self.image_key: plane} if self.transform is None else self.transform(dict(item))
         planes = {key: _plain(value) for key, value in item.items() if _is_plane(value, self.shape[1:])}
         if self.image_key not in planes:

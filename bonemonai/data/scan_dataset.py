@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from bonemonai.data.manifest import manifest_items, read_manifest
+from bonemonai.data.manifest import distinct, manifest_items, read_manifest
 from bonemonai.data.prepared_volume import PreparedVolume
+from bonemonai.data.selected_planes import SelectedPlanes
 from bonemonai.data.units import refuse_other_units
 from bonemonai.data.volume import open_volume
 from bonemonai.errors import InputError
@@ -30,6 +31,8 @@ class Scan:
         image_key: entry of the transform's output that the network gets.
         units: of the values, where the files do not state them.
         expects: units that the workflow was made for; None takes any.
+        planes: numbers of the planes that are meant; all where there are none.
+        rows: of the manifest that name it.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Scan:
     image_key: str = "image"
     units: str | None = None
     expects: Sequence[str] | None = None
+    planes: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
 
     def open(self) -> PreparedVolume:
         """Open it.
@@ -48,14 +53,16 @@ class Scan:
         """
         volume = open_volume(self.path, voxel_size_um=self.voxel_size_um or None, units=self.units or None)
         refuse_other_units(volume, self.expects)
-        return PreparedVolume(volume, self.transform, self.image_key)
+        chosen = SelectedPlanes(volume, self.planes) if self.planes else volume
+        return PreparedVolume(chosen, self.transform, self.image_key)
 
 
 class ScanDataset(Dataset[Scan]):
     """One scan, or all scans of a manifest.
 
     Args:
-        path: a scan, or a manifest (.csv) with a column ``image`` and, optionally, ``voxel_size_um``.
+        path: a scan, or a manifest (.csv) with a column ``image`` and, optionally, ``voxel_size_um`` and ``plane``: of
+            a scan whose rows name planes, only these are meant.
         transform: of each plane, see :class:`PreparedVolume`.
         voxel_size_um: of scans that do not state it; a manifest's column goes first.
         split: use this split of the manifest only.
@@ -63,9 +70,10 @@ class ScanDataset(Dataset[Scan]):
         units: of the values, "HU", "mg HA/cm3" or "raw", where the files do not state them; a manifest's column
             ``units`` goes first.
         expects: units that the workflow was made for; None takes any.
+        unlabelled: leave out the rows of a manifest that have a label.
 
     Raises:
-        InputError: if the manifest cannot be read or has no row.
+        InputError: if the manifest cannot be read or no row is left.
 
     Example:
         >>> [scan.name for scan in ScanDataset("scan.tif")]
@@ -82,6 +90,7 @@ class ScanDataset(Dataset[Scan]):
         image_key: str = "image",
         units: str | None = None,
         expects: Sequence[str] | None = None,
+        unlabelled: bool = False,
     ) -> None:
         path = Path(path)
         self.is_batch = path.suffix.lower() == ".csv"
@@ -89,18 +98,37 @@ class ScanDataset(Dataset[Scan]):
             self.scans = [Scan("", path, voxel_size_um, transform, image_key, units, expects)]
             return
         manifest = read_manifest(path)
-        rows = manifest_items(manifest, split)
-        numbers = manifest.index if split is None else manifest.index[manifest["split"] == split]
-        if image_key not in rows[0]:
+        rows = {index: row for index, row in enumerate(manifest_items(manifest)) if split in (None, row.get("split"))}
+        if unlabelled:
+            rows = {index: row for index, row in rows.items() if not row.get("label")}
+        if not rows:
+            raise InputError(path, f"no {'unlabelled ' if unlabelled else ''}row of split {split!r}.")
+        if image_key not in manifest:
             raise InputError(path, f"has no column {image_key!r}.")
-        self.scans = [
-            Scan(f"scan_{number:04d}", Path(row[image_key]), row.get("voxel_size_um") or voxel_size_um, transform,
-                 image_key, row.get("units") or units, expects)
-            for number, row in zip(numbers, rows, strict=True)
-        ]  # fmt: skip
+        self.scans = []
+        for image in distinct([row[image_key] for row in rows.values()]):
+            own = {index: row for index, row in rows.items() if row[image_key] == image}
+            planes, numbers = _planes(path, own)
+            row = rows[min(numbers)]
+            self.scans.append(
+                Scan(f"scan_{min(numbers):04d}", Path(image), row.get("voxel_size_um") or voxel_size_um, transform,
+                     image_key, row.get("units") or units, expects, planes, numbers)
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.scans)
 
     def __getitem__(self, index: int) -> Scan:
         return self.scans[index]
+
+
+def _planes(manifest: Path, rows: Mapping[int, Mapping[Hashable, Any]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The planes that rows of one scan name, in order, and the rows in the same order."""
+    named = {index: str(row.get("plane", "")) for index, row in rows.items()}
+    if not any(named.values()):
+        return (), tuple(rows)
+    wrong = [plane for plane in named.values() if not plane.isdigit()]
+    if wrong:
+        raise InputError(manifest, f"names a plane {wrong[0]!r}; a number is due in every row of the scan, or in none.")
+    numbers = sorted(rows, key=lambda index: int(named[index]))
+    return tuple(int(named[index]) for index in numbers), tuple(numbers)

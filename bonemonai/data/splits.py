@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from bonemonai.data.manifest import distinct, patient_key, refuse_shared_patients
+from bonemonai.data.manifest import distinct, patient_key, read_manifest, refuse_shared_patients
 from bonemonai.errors import InputError
 
 PAPER_RATIO: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
@@ -84,7 +85,9 @@ def split_k_fold(
         yield _assign(manifest, {patient: "test" if patient in held_out else "train" for patient in patients})
 
 
-def leave_one_patient_per_class_out(manifest: pd.DataFrame, class_column: str = "label") -> Iterator[pd.DataFrame]:
+def leave_one_patient_per_class_out(
+    manifest: pd.DataFrame, class_column: str = "label", *, validation: bool = False
+) -> Iterator[pd.DataFrame]:
     """Yield a copy for every choice of one patient a class as "test", the rest being "train".
 
     Three healthy and three osteoporotic patients give nine.
@@ -92,19 +95,76 @@ def leave_one_patient_per_class_out(manifest: pd.DataFrame, class_column: str = 
     Args:
         manifest: with column ``patient``.
         class_column: the column that holds the class.
+        validation: make the patient of each class that follows the one left out, in the manifest's order, "val".
 
     Raises:
-        InputError: if a patient stands in two classes, or a class has but one patient.
+        InputError: if a patient stands in two classes, or a class has too few patients.
     """
     classes = _one_value_a_patient(manifest, class_column)
     groups: dict[str, list[str]] = {}
     for patient, value in classes.items():
         groups.setdefault(value, []).append(patient)
     for value, members in groups.items():
-        if len(members) < 2:
-            raise InputError("manifest", f"class {value!r} has one patient only; leaving it out leaves none.")
+        if len(members) < 2 + validation:
+            raise InputError("manifest", f"class {value!r} has {len(members)} of {2 + validation} patients due.")
     for held_out in product(*groups.values()):
-        yield _assign(manifest, {patient: "test" if patient in held_out else "train" for patient in classes})
+        split = dict.fromkeys(classes, "train") | dict.fromkeys(held_out, "test")
+        if validation:
+            followers = [members[members.index(out) + 1 - len(members)]
+                         for members, out in zip(groups.values(), held_out, strict=True)]  # fmt: skip
+            split |= dict.fromkeys(followers, "val")
+        yield _assign(manifest, split)
+
+
+def read_fold(
+    path: str | Path, fold: int | None, classes: Sequence[str], *, class_column: str, validation: bool = False
+) -> pd.DataFrame:
+    """Read a manifest of classes, its patients dealt as in one fold of :func:`leave_one_patient_per_class_out`.
+
+    Args:
+        path: the manifest.
+        fold: number of the fold, from 0; None keeps the manifest's own split.
+        classes: that there may be.
+        class_column: the column that holds the class.
+        validation: see :func:`leave_one_patient_per_class_out`.
+
+    Returns:
+        The manifest with a column ``subject``, a name that tells nobody who the patient is: outputs use it.
+
+    Raises:
+        InputError: if there is no such fold, or a row names no class of those, and as there.
+    """
+    manifest = read_manifest(path)
+    if class_column not in manifest:
+        raise InputError(path, f"has no column {class_column!r}, which names the class.")
+    others = manifest.index[~manifest[class_column].isin(list(classes))]
+    for row in others:
+        value = manifest.loc[row, class_column]
+        raise InputError(path, f"image {row + 1}: {class_column} must be one of {', '.join(classes)}, got {value!r}.")
+    keys = manifest["patient"].map(patient_key)
+    number = {key: index for index, key in enumerate(distinct(keys.tolist()))}
+    manifest["subject"] = [f"subject_{number[key]:02d}" for key in keys]
+    if fold is None:
+        return manifest
+    folds = list(leave_one_patient_per_class_out(manifest, class_column, validation=validation))
+    if not 0 <= fold < len(folds):
+        raise InputError("fold", f"must be from 0 to {len(folds) - 1}, got {fold}.")
+    return folds[fold]
+
+
+def count_folds(path: str | Path, classes: Sequence[str], *, class_column: str) -> int:
+    """How many folds :func:`read_fold` can give: the product of the classes' patients.
+
+    Args:
+        path: the manifest.
+        classes: that there may be.
+        class_column: the column that holds the class.
+
+    Raises:
+        InputError: see :func:`read_fold`.
+    """
+    manifest = read_fold(path, None, classes, class_column=class_column)
+    return sum(1 for _ in leave_one_patient_per_class_out(manifest, class_column))
 
 
 def ordered_pairs(manifest: pd.DataFrame) -> Iterator[pd.DataFrame]:

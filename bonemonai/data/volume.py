@@ -112,6 +112,16 @@ class Volume(ABC):
         return plane, row, column
 
     @property
+    def whole(self) -> Volume:
+        """The scan whose grey values count; another one where this is a part of it."""
+        return self
+
+    @property
+    def plane_numbers(self) -> Sequence[int]:
+        """Number in the :attr:`whole` scan of each plane."""
+        return range(self.shape[0])
+
+    @property
     def source(self) -> str:
         """What :func:`open_volume` finds this volume by."""
         return f"{self.path}::{self.part}" if self.part else str(self.path)

@@ -6,10 +6,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "bundle_root": ["find_bundle_root"],
+        "cross_validation": ["CrossValidation"],
         "inference_plan": ["plan_inference"],
+        "patient_decision": ["PatientDecision", "decide"],
+        "predicted_masks": ["write_predicted_masks"],
         "provenance": ["provenance"],
         "run_check": ["check_overrides", "check_run"],
         "streaming_evaluator": ["StreamingEvaluator"],
-        "weights": ["SaveBestWeights", "load_weights", "weights_card"],
+        "learning_curve": ["LearningCurve"],
+        "prediction_table": ["PredictionTable"],
+        "weights": ["SaveBestWeights", "SaveLastWeights", "add_to_card", "load_weights", "weights_card"],
     },
 )

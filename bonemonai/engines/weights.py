@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, OutputError
 
 
@@ -39,8 +40,7 @@ class SaveBestWeights:
     def __init__(
         self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
-        if Path(path).exists() and not overwrite:
-            raise OutputError(path, "exists already; say --overwrite True, or choose another --checkpoint.")
+        _refuse_existing(path, overwrite=overwrite)
         self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
         self.best = -float("inf")
 
@@ -57,16 +57,60 @@ class SaveBestWeights:
         if score <= self.best:
             return
         self.best = score
-        with atomic_path(self.path) as partial:
-            torch.save({key: value.cpu() for key, value in self.network.state_dict().items()}, partial)
-        card = {
-            "sha256": sha256(self.path),
-            "epoch": engine.state.epoch,
-            name: score,
-            "trained_on": self.trained_on,
-        }
-        with atomic_path(self.path.with_suffix(".json")) as partial:
-            partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, "trained_on": self.trained_on})
+
+
+class SaveLastWeights:
+    """Handler: keep the weights of the last epoch, where no patient can be spared to choose another by.
+
+    Writes what :class:`SaveBestWeights` writes, without a score.
+
+    Args:
+        network: whose weights to save.
+        path: the file, ending in .pt.
+        trained_on: description of the training data; JSON values.
+        overwrite: replace weights of an earlier run.
+
+    Raises:
+        OutputError: if there are weights already; at construction, before any training.
+
+    Attach to the trainer.
+    """
+
+    def __init__(
+        self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        _refuse_existing(path, overwrite=overwrite)
+        self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with MONAI's trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Save."""
+        _save(self.network, self.path, {"epoch": engine.state.epoch, "trained_on": self.trained_on})
+
+
+def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:
+    if Path(path).exists() and not overwrite:
+        raise OutputError(path, "exists already; say --overwrite True, or choose another --checkpoint.")
+
+
+def _save(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
+    with atomic_path(path) as partial:
+        torch.save({key: value.cpu() for key, value in network.state_dict().items()}, partial)
+    write_json(path.with_suffix(".json"), {"sha256": sha256(path), **card})
+
+
+def add_to_card(path: str | Path, entries: Mapping[str, Any]) -> None:
+    """Say more about weights in the card beside them, for instance how they are calibrated.
+
+    Args:
+        path: the file of weights.
+        entries: JSON values; entries of the same names are replaced.
+    """
+    write_json(Path(path).with_suffix(".json"), {**weights_card(path), **entries})
 
 
 def load_weights(network: nn.Module, path: str | Path, device: torch.device | str = "cpu") -> nn.Module:

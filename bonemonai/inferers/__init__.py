@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "allocator": ["allocator_is_tuned", "tune_allocator"],
         "outputs": ["ItemOutput", "LabelOutput", "Output", "ProbabilityOutput"],
+        "patch_output": ["PatchProbabilityOutput", "read_patch_probabilities"],
         "overlap_sweep": ["OverlapSweep"],
         "plan": ["StreamPlan"],
         "ranks": ["join_ranks", "local_device"],

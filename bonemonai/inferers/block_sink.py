@@ -26,7 +26,7 @@ class BlockSink:
 
     Args:
         blocks: that will come, in this order.
-        outputs: what is kept.
+        outputs: what is kept; those that are derived from others need blocks of whole planes.
         stream: gives the outputs the entries of the pre-processing that they need.
         run: writes blocks.
         pool: one thread.
@@ -55,6 +55,8 @@ class BlockSink:
         self._skip_key = skip_key
         self._buffers: dict[str, NDArray[Any]] | None = None
         self._filled = self.skipped = 0
+        self._derived = [output for output in outputs if output.derived_from]
+        self._left: dict[int, int] = {}  # voxels that a plane waits for, where outputs are derived from planes
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> BlockSink:
@@ -87,6 +89,8 @@ class BlockSink:
             self._buffers = {output.name: np.empty(shape, output.dtype) for output in self._outputs}
         where = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, block, strict=True))
         for output in self._outputs:
+            if output.derived_from:
+                continue
             items = {key: self._stream.fetch(part, key) for key in output.keys}
             if prediction is None:
                 value = output.skip([p.stop - p.start for p in part], items)
@@ -97,12 +101,28 @@ class BlockSink:
                     empty = output.skip(value.shape, items).to(value.device)
                     value = torch.where(inside, value, empty)
             self._buffers[output.name][where] = value.cpu().numpy()
+        if self._derived:
+            self._derive_complete_planes(block, part)
         self._filled += voxels(part)
         self.skipped += voxels(part) if prediction is None else 0
         if self._bar is not None:
             self._bar.update(voxels(part))
         if self._filled == voxels(block):
             self._commit(self._blocks.pop(0))
+
+    def _derive_complete_planes(self, block: Box, part: Box) -> None:
+        """Planes come in order, and are forgotten behind the tile that is worked on: derive as soon as one is whole."""
+        buffers, area = self._buffers or {}, voxels((slice(0, 1), *part[1:]))
+        for plane in range(part[0].start, part[0].stop):
+            left = self._left.pop(plane, voxels((slice(0, 1), *block[1:]))) - area
+            if left:
+                self._left[plane] = left
+                continue
+            for output in self._derived:
+                keyed = {key: self._stream.fetch((slice(plane, plane + 1), *block[1:]), key) for key in output.keys}
+                labels = torch.from_numpy(buffers[output.derived_from][plane - block[0].start])
+                value = output.derive(labels, {key: item[:, 0] for key, item in keyed.items()}, plane)
+                buffers[output.name][plane - block[0].start] = value.cpu().numpy()
 
     def _commit(self, block: Box) -> None:
         changed = self._scan.snapshot.changed()

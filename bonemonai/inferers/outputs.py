@@ -24,6 +24,7 @@ class Output(ABC):
     dtype: np.dtype[np.uint8] | np.dtype[np.float16]
     kind: Literal["label", "image"]
     keys: tuple[str, ...] = ()
+    derived_from: str = ""  # name of the output that this one is made of, plane by plane, instead of the prediction
 
     def __init__(self, name: str) -> None:
         if not name.endswith(".ome.zarr") or "/" in name:
@@ -45,6 +46,23 @@ class Output(ABC):
     def skip(self, shape: Sequence[int], items: Items) -> torch.Tensor:
         """Result of a part that the network did not see because a mask calls it empty: zeros."""
         return torch.zeros(tuple(shape), dtype=torch.from_numpy(np.empty(0, self.dtype)).dtype)
+
+    def derive(self, labels: torch.Tensor, items: Items, plane: int) -> torch.Tensor:
+        """Make a plane of this output from that of another, where :attr:`derived_from` names one.
+
+        Args:
+            labels: (rows, columns), the whole plane of the other output.
+            items: entries of :attr:`keys`, (c, rows, columns).
+            plane: its number in the scan.
+
+        Returns:
+            (rows, columns) in :attr:`dtype`.
+        """
+        raise NotImplementedError
+
+    def working_bytes(self) -> int:
+        """Memory that deriving a plane takes."""
+        return 0
 
     def describe(self) -> dict[str, object]:
         """What defines the values, for the record."""

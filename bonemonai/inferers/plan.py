@@ -37,6 +37,8 @@ class Workload:
         raw_bytes: of a voxel on disk, decoded.
         planes_at_once: that lie together on disk.
         output_bytes: of a voxel, all outputs together.
+        whole_planes: whether blocks must hold planes whole, for outputs that are derived from them.
+        working_bytes: that such outputs take besides.
         activations: of the network.
     """
 
@@ -47,6 +49,8 @@ class Workload:
     planes_at_once: int
     output_bytes: int
     activations: ActivationMemory
+    whole_planes: bool = False
+    working_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def plan_exact(
     """
     best: StreamPlan | None = None
     refusal: InputError | None = None
-    for (depth, rows, chunk), together, ahead in itertools.product(_blocks(work.shape), _reads(work), (2, 1)):
+    for (depth, rows, chunk), together, ahead in itertools.product(_blocks(work), _reads(work), (2, 1)):
         largest = tuple(map(min, (depth, rows, work.shape[2]), most or work.shape))
         fixed = {0: largest[0]}
         if spatial_dim is not None:
@@ -180,7 +184,7 @@ def plan_overlap(work: Workload, sweep: OverlapSweep, *, budget: int, tuned: boo
     channels, columns = work.activations.channels, work.shape[2]
     best: StreamPlan | None = None
     least = math.inf
-    blocks = _blocks(work.shape, deep=False)
+    blocks = _blocks(work, deep=False)
     for (depth, rows, chunk), together, ahead in itertools.product(blocks, _reads(work), (2, 1)):
         bands = [slice(r, min(r + rows, work.shape[1])) for r in range(0, work.shape[1], rows)]
         # a few windows deep, where the pattern shows, of the first, a middle and the last band
@@ -226,10 +230,11 @@ def _grid(shape: Sequence[int], depth: int, rows: int) -> list[Box]:
     ]
 
 
-def _blocks(shape: Sequence[int], *, deep: bool = True) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
+def _blocks(work: Workload, *, deep: bool = True) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
     """Blocks to choose from, (planes, rows) and the chunk they are made of; a block is whole chunks."""
+    shape = work.shape
     heights = [rows for rows in (64, 128, 256, *range(512, shape[1], 512)) if rows < shape[1]]
-    for rows in [shape[1], *reversed(heights)]:
+    for rows in [shape[1], *(() if work.whole_planes else reversed(heights))]:
         chunk = (min(CHUNK[0], shape[0]), min(CHUNK[1], rows), min(CHUNK[2], shape[2]))
         for times in (1, 2, 3, 4, 6, 8, 12, 16) if deep else (1,):
             depth = min(chunk[0] * times, shape[0])
@@ -253,4 +258,4 @@ def _kept_bytes(work: Workload, planes: int, rows: int, ahead: int) -> float:
 def _reading_bytes(work: Workload, together: int) -> int:
     """What reading takes: planes that are read at once are decoded together, then prepared one by one."""
     decoded = together * (work.raw_bytes + work.item_bytes)
-    return _FIXED + int(work.shape[1] * work.shape[2] * (decoded + _PREPARE))
+    return _FIXED + work.working_bytes + int(work.shape[1] * work.shape[2] * (decoded + _PREPARE))

@@ -45,6 +45,8 @@ def run_fingerprint(
         JSON values.
     """
     scanned = {**fingerprint(scan.volume.source), "modified": scan.snapshot.digest}
+    if scan.volume.whole is not scan.volume:
+        scanned["planes"] = list(scan.volume.plane_numbers)
     if strict:
         scanned["sha256"] = full_sha256(scan.volume.path)
     options = writer.attributes.get("options") or {}

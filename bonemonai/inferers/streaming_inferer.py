@@ -308,6 +308,8 @@ class StreamingInferer(Inferer):
             planes_at_once=min(scan.volume.planes_at_once, scan.shape[0]),
             output_bytes=sum(output.dtype.itemsize for output in outputs),
             activations=self._activations(network, channels, field),
+            whole_planes=any(output.derived_from for output in outputs),
+            working_bytes=sum(output.working_bytes() for output in outputs),
         )
         budget = self._budget(network)
         if field is not None:

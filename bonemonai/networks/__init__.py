@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mask_guided_attention": ["GuidedFeatures", "MaskGuidedAttention"],
         "mask_guided_vgg16": ["MaskGuidedPrediction", "MaskGuidedVGG16"],
         "patch_classifier": ["PatchClassifier"],
-        "vgg16": ["VGG16"],
+        "vgg16": ["VGG16", "stored_vgg16_width"],
         "vgg16_unet": ["VGG16UNet"],
     },
 )

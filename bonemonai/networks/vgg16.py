@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -10,7 +13,7 @@ _STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
 def vgg16_features(in_channels: int = 3, *, width: int = 64, negative_slope: float = 0.0) -> nn.Sequential:
-    """The 13 convolutions of VGG16 and its five max-poolings; parameters are named and initialised as torchvision's.
+    """The 13 convolutions of VGG16 and its five max-poolings; parameters are named as torchvision's.
 
     Args:
         in_channels: of the image.
@@ -29,9 +32,8 @@ def vgg16_features(in_channels: int = 3, *, width: int = 64, negative_slope: flo
     for repeats, factor in _STAGES:
         for _ in range(repeats):
             convolution = nn.Conv2d(in_channels, factor * width, kernel_size=3, padding=1)
-            nn.init.kaiming_normal_(
-                convolution.weight, a=negative_slope, mode="fan_out", nonlinearity="leaky_relu"
-            )  # ReLU where the slope is 0
+            # He's rule over what goes in: torchvision's, over what comes out, starves a narrow network
+            nn.init.kaiming_normal_(convolution.weight, a=negative_slope, nonlinearity="leaky_relu")
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             layers += [convolution, nn.LeakyReLU(negative_slope)]
             in_channels = factor * width
@@ -65,9 +67,25 @@ def vgg16_classifier(
     ]
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, 0, 0.01)
+            nn.init.kaiming_normal_(layer.weight, a=negative_slope, nonlinearity="leaky_relu")
             nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
+
+
+def stored_vgg16_width(checkpoint: str | Path, default: int = 64) -> int:
+    """Width of the VGG16 whose weights a file holds, whatever it is a part of, so that a config need not repeat it.
+
+    Args:
+        checkpoint: a ``state_dict`` saved by the bundle's training.
+        default: returned where the file does not exist.
+    """
+    if not Path(checkpoint).is_file():
+        return default
+    try:
+        state: Mapping[str, torch.Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return next(int(value.shape[0]) for name, value in state.items() if name.endswith("features.0.weight"))
+    except Exception:  # whoever loads the weights says what is wrong with the file
+        return default
 
 
 class VGG16(nn.Module):

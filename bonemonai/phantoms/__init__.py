@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom"],
+        "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom", "population_of"],
         "srmct_study": ["write_srmct_study"],
     },
 )

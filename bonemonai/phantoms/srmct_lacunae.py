@@ -51,6 +51,24 @@ POPULATIONS: dict[Diagnosis, LacunaPopulation] = {
 }
 
 
+def population_of(diagnosis: Diagnosis, effect: float = 1.0) -> LacunaPopulation:
+    """Lacunae of a diagnosis, the difference between the two diagnoses exaggerated.
+
+    Args:
+        diagnosis: "healthy" or "osteoporotic".
+        effect: 1 gives :data:`POPULATIONS`; at e, osteoporotic differs from healthy by the e-th power of the ratio of
+            each number; at 0 both are alike.
+
+    Example:
+        >>> population_of("osteoporotic", 2).number_density_per_mm3  # 26000 * (20000 / 26000)^2
+        15384.615384615385
+    """
+    healthy, chosen = POPULATIONS["healthy"], POPULATIONS[diagnosis]
+    if effect == 1:
+        return chosen  # to the last digit
+    return LacunaPopulation(*(one * (other / one) ** effect for one, other in zip(healthy, chosen, strict=True)))
+
+
 class PhantomBlock(NamedTuple):
     """Consecutive planes of a phantom, each array of shape (planes, rows, columns).
 
@@ -85,6 +103,7 @@ class SRMicroCTPhantom:
         grey_range: "positive", values in [0, 1], or "negative", in [-1, 0] (the paper's acquisition error).
         voxel_size_um: edge length of a voxel.
         noise: standard deviation of the noise, in units of the grey range.
+        effect: of the diagnosis, see :func:`population_of`; 1 is what the literature gives.
 
     Example:
         >>> phantom = SRMicroCTPhantom(shape=(4, 40, 40), seed=1)
@@ -100,6 +119,7 @@ class SRMicroCTPhantom:
     grey_range: Literal["positive", "negative"] = "positive"
     voxel_size_um: float = 1.6
     noise: float = 0.055
+    effect: float = 1.0
     _bone_grey: float = field(default=0.62, repr=False)
     _fluid_grey: float = field(default=0.34, repr=False)
 
@@ -251,7 +271,7 @@ class SRMicroCTPhantom:
     def _cell(self, z: int, y: int, x: int) -> NDArray[np.float64]:
         """Candidates of one cell, a row each: centre, semi-axes, quaternion, mark."""
         rng = self._rng(2, z, y, x)
-        population = POPULATIONS[self.diagnosis]
+        population = population_of(self.diagnosis, self.effect)
         ball = 4 / 3 * math.pi * _SPACING_UM**3
         # the density before thinning that leaves the wanted one after it
         density = -math.log(1 - population.number_density_per_mm3 * 1e-9 * ball) / ball

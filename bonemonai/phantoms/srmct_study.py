@@ -16,7 +16,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.manifest import write_manifest
 from bonemonai.data.splits import split_by_ratio
 from bonemonai.data.tiff_stack_writer import TiffStackWriter
-from bonemonai.phantoms.srmct_lacunae import POPULATIONS, Diagnosis, SRMicroCTPhantom
+from bonemonai.phantoms.srmct_lacunae import POPULATIONS, Diagnosis, SRMicroCTPhantom, population_of
 
 _DTYPES = {"image": "float32", "lacunae": "uint8", "bone": "uint8"}
 
@@ -33,8 +33,10 @@ def write_srmct_study(
     *,
     shape: tuple[int, int, int] = (48, 330, 330),
     patients_per_class: int = 3,
+    labelled_per_class: int | None = None,
     seed: int = 0,
     voxel_size_um: float = 1.6,
+    effect: float = 1.0,
     progress: bool = False,
 ) -> Path:
     """Write healthy and osteoporotic subjects and split them by patient.
@@ -47,8 +49,12 @@ def write_srmct_study(
         folder: where to write.
         shape: of each scan, (planes, rows, columns).
         patients_per_class: healthy, and as many osteoporotic.
+        labelled_per_class: training patients of each class whose masks the manifest names as labels, for
+            semi-supervision; None names all.
         seed: of the first subject; the others count on from it. Also of the split.
         voxel_size_um: edge length of a voxel.
+        effect: by how much more than in the literature the diagnoses differ, see
+            :func:`bonemonai.phantoms.population_of`.
         progress: show a bar on standard error.
 
     Returns:
@@ -58,7 +64,7 @@ def write_srmct_study(
         OutputError: if the folder cannot be written to.
     """
     folder = Path(folder)
-    subjects = _subjects(shape, patients_per_class, seed, voxel_size_um)
+    subjects = _subjects(shape, patients_per_class, seed, voxel_size_um, effect)
     rows = []
     with tqdm(total=shape[0] * len(subjects), desc="phantom planes", disable=not progress) as bar:
         for subject in subjects:
@@ -76,13 +82,19 @@ def write_srmct_study(
                 }
             )
     manifest = split_by_ratio(pd.DataFrame(rows), seed=seed, stratify="diagnosis")
+    if labelled_per_class is not None:
+        train = manifest[manifest["split"] == "train"]
+        beyond = train.index[train.groupby("diagnosis").cumcount() >= labelled_per_class]
+        manifest.loc[beyond, "label"] = ""
     write_manifest(manifest, folder / "manifest.csv")
     with atomic_path(folder / "manifest.json") as partial:
-        partial.write_text(json.dumps(_data_card(shape, seed, voxel_size_um), indent=2) + "\n")
+        partial.write_text(json.dumps(_data_card(shape, seed, voxel_size_um, effect), indent=2) + "\n")
     return folder / "manifest.csv"
 
 
-def _subjects(shape: tuple[int, int, int], patients_per_class: int, seed: int, voxel_size_um: float) -> list[_Subject]:
+def _subjects(
+    shape: tuple[int, int, int], patients_per_class: int, seed: int, voxel_size_um: float, effect: float
+) -> list[_Subject]:
     subjects = []
     for index in range(2 * patients_per_class):
         diagnosis: Diagnosis = "healthy" if index % 2 == 0 else "osteoporotic"
@@ -93,6 +105,7 @@ def _subjects(shape: tuple[int, int, int], patients_per_class: int, seed: int, v
             diagnosis,
             grey_range="negative" if index % 3 == 1 else "positive",
             voxel_size_um=voxel_size_um,
+            effect=effect,
         )
         subjects.append(_Subject(name, diagnosis, phantom))
     return subjects
@@ -113,7 +126,7 @@ def _write_subject(folder: Path, phantom: SRMicroCTPhantom, bar: tqdm[Any]) -> N
             bar.update(len(block.image))
 
 
-def _data_card(shape: tuple[int, int, int], seed: int, voxel_size_um: float) -> dict[str, object]:
+def _data_card(shape: tuple[int, int, int], seed: int, voxel_size_um: float, effect: float) -> dict[str, object]:
     return {
         "name": "bonemonai SR-microCT lacuna phantom",
         "kind": "synthetic",
@@ -124,5 +137,6 @@ def _data_card(shape: tuple[int, int, int], seed: int, voxel_size_um: float) -> 
         "seed": seed,
         "voxel_size_um": [voxel_size_um] * 3,
         "units": "raw (arbitrary grey values)",
-        "classes": {name: population._asdict() for name, population in POPULATIONS.items()},
+        "classes": {name: population_of(name, effect)._asdict() for name in POPULATIONS},
+        **({"effect": effect} if effect != 1 else {}),
     }

@@ -100,12 +100,15 @@ class SampleBonePatches(Transform):
 class SampleBonePatchesd(MapTransform):
     """Dictionary version of :class:`SampleBonePatches`: one item in, a list of items out.
 
+    Each item says where it was cut, as ``patch_row`` and ``patch_column``, pixels.
+
     Args:
         keys: images to cut, the mask among them if it is to be kept.
         mask_key: the bone mask.
         patch_size: see :class:`SampleBonePatches`.
         stride: see :class:`SampleBonePatches`.
         bone_fraction: see :class:`SampleBonePatches`.
+        number: of patches a plane; of more, so many are taken at equal distances in their order. None takes all.
         allow_missing_keys: skip keys that are not there.
     """
 
@@ -116,16 +119,27 @@ class SampleBonePatchesd(MapTransform):
         patch_size: int = 55,
         stride: int = 55,
         bone_fraction: float = 0.99,
+        number: int | None = None,
         *,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.sample = SampleBonePatches(patch_size, stride, bone_fraction)
+        if number is not None and number < 1:
+            raise ValueError(f"number must be >= 1 (patches a plane), got {number}.")
+        self.sample, self.number = SampleBonePatches(patch_size, stride, bone_fraction), number
         self.mask_key = mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Cut the patches of an item; what is not cut is shared between them."""
+        corners = self.sample.corners(data[self.mask_key])
+        if self.number is not None and len(corners) > self.number:
+            corners = [corners[index * len(corners) // self.number] for index in range(self.number)]
         return [
-            {**data, **{key: self.sample.crop(data[key], corner) for key in self.key_iterator(dict(data))}}
-            for corner in self.sample.corners(data[self.mask_key])
+            {
+                **data,
+                **{key: self.sample.crop(data[key], corner) for key in self.key_iterator(dict(data))},
+                "patch_row": corner[0],
+                "patch_column": corner[1],
+            }
+            for corner in corners
         ]

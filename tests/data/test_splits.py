@@ -90,7 +90,7 @@ def test_refusals() -> None:
         split_by_ratio(study(1, 1))
     with pytest.raises(InputError, match="from 2 to the number of patients, 4, got 5"):
         list(split_k_fold(study(2, 2), 5))
-    with pytest.raises(InputError, match="'healthy' has one patient only"):
+    with pytest.raises(InputError, match="'healthy' has 1 of 2 patients due"):
         list(leave_one_patient_per_class_out(study(1, 2)))
     two_classes = study(2, 2)
     two_classes.loc[0, "label"] = "osteoporotic"

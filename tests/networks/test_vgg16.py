@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from bonemonai.networks import VGG16
+from bonemonai.networks import VGG16, MaskGuidedVGG16, PatchClassifier, stored_vgg16_width
 from bonemonai.networks.vgg16 import vgg16_features
 from tests.networks.torchvision_models import seeded, torchvision_models
 
@@ -18,11 +20,13 @@ def test_equals_torchvisions() -> None:
         assert torch.equal(network(image), reference(image))
 
 
-def test_starts_with_torchvisions_spread() -> None:
-    with seeded():
-        reference, network = torchvision_models().vgg16(weights=None), VGG16(1000)
-    for (name, value), other in zip(network.named_parameters(), reference.parameters(), strict=True):
-        assert float(value.detach().std()) == pytest.approx(float(other.detach().std()), rel=0.1, abs=1e-9), name
+def test_signals_neither_die_nor_explode_at_any_width() -> None:
+    for width in (4, 32):
+        with seeded():
+            network = VGG16(10, width=width).eval()
+        with torch.no_grad():
+            spread = float(network(torch.randn(8, 3, 64, 64)).std())
+        assert 0.1 < spread < 10, width
 
 
 def test_features_are_13_convolutions_and_five_poolings() -> None:
@@ -42,3 +46,10 @@ def test_patch_of_55_pixels_leaves_one_pixel_and_224_leave_seven() -> None:
 def test_width_must_be_positive() -> None:
     with pytest.raises(ValueError, match="width must be >= 1"):
         VGG16(width=0)
+
+
+def test_width_is_read_from_weights(tmp_path: Path) -> None:
+    torch.save(PatchClassifier(MaskGuidedVGG16(width=3)).state_dict(), tmp_path / "model.pt")
+    assert stored_vgg16_width(tmp_path / "model.pt") == 3
+    (tmp_path / "text.pt").write_text("no weights")
+    assert [stored_vgg16_width(tmp_path / name, 7) for name in ("text.pt", "none.pt")] == [7, 7]

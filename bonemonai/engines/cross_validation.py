@@ -1,0 +1,125 @@
+"""Cross-validation by a bundle's own configs: train and evaluate once a fold, resumable, by one process or several."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from monai.bundle import create_workflow
+
+from bonemonai.data.json_file import read_json, write_json
+from bonemonai.engines.weights import sha256
+from bonemonai.errors import InputError, OutputError, ResumeError
+
+logger = logging.getLogger(__name__)
+
+
+class CrossValidation:
+    """Run a training and an evaluation config for each fold.
+
+    A fold's folder, ``fold_00`` and so on, gets what both write: weights, learning curve, predictions, scores. A fold
+    that is done is passed over when the same call is given again, one that was cut short is trained anew; if configs,
+    options or the manifest have changed meanwhile, the call is refused. Several processes, on several devices or
+    machines with a common disk, may be given the same call: each takes folds that no other works on.
+
+    Args:
+        train: config files of the training, overlays last.
+        evaluate: config files of the evaluation, overlays last.
+        folds: numbers of the folds.
+        output_dir: of the fold's folders.
+        manifest_path: the manifest, whose content is part of what must not change.
+        options: overrides of the configs, for instance ``{"max_epochs": 20}``.
+        keep_weights: keep each fold's weights; those of VGG16 take half a gigabyte.
+        overwrite: begin anew where something has changed.
+
+    Raises:
+        InputError: if there is no fold, or an option is one that this class sets.
+        OutputError: if the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[str],
+        evaluate: Sequence[str],
+        folds: Sequence[int],
+        output_dir: str | Path,
+        manifest_path: str | Path,
+        options: Mapping[str, Any] | None = None,
+        *,
+        keep_weights: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        self.train, self.evaluate = list(train), list(evaluate)
+        self.folds, self.output_dir = [int(fold) for fold in folds], Path(output_dir)
+        self.manifest_path, self.options = Path(manifest_path), dict(options or {})
+        self.keep_weights, self.overwrite = keep_weights, overwrite
+        own = sorted({"fold", "checkpoint", "output_dir", "manifest_path", "overwrite"} & set(self.options))
+        if own:
+            raise InputError("options", f"must leave {', '.join(own)} to the cross-validation.")
+        if not self.folds or min(self.folds) < 0:
+            raise InputError("folds", f"must be numbers from 0, at least one, got {self.folds}.")
+
+    def folder(self, fold: int) -> Path:
+        """Where a fold's files go."""
+        return self.output_dir / f"fold_{fold:02d}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all folds are done."""
+        return all(self._is_done(fold) for fold in self.folds)
+
+    def run(self) -> bool:
+        """Run the folds that are left and that no other process works on.
+
+        Returns:
+            Whether all folds are done, so that they can be pooled.
+
+        Raises:
+            ResumeError: if a fold was done with other configs, options or data.
+        """
+        for fold in self.folds:
+            try:
+                self.folder(fold).mkdir(parents=True, exist_ok=True)
+                with FileLock(self.output_dir / f".fold_{fold:02d}.lock", timeout=0):
+                    self._run(fold)
+            except Timeout:
+                logger.info("fold %d: another process works on it.", fold)
+            except OSError as error:
+                raise OutputError(self.output_dir, f"cannot be written to: {error.strerror or error}.") from error
+        return self.is_complete
+
+    def _run(self, fold: int) -> None:
+        if self._is_done(fold):
+            logger.info("fold %d is done already.", fold)
+            return
+        folder = self.folder(fold)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        common = {"fold": fold, "checkpoint": str(folder / "model.pt"), "manifest_path": str(self.manifest_path)}
+        logger.info("fold %d of %s.", fold, self.folds)
+        self._workflow(self.train, overwrite=True, **common)
+        self._workflow(self.evaluate, output_dir=str(folder), **common)
+        if not self.keep_weights:
+            (folder / "model.pt").unlink()
+        write_json(folder / "done.json", self._fingerprint(fold))
+
+    def _workflow(self, configs: list[str], **own: Any) -> None:
+        create_workflow(config_file=configs, logging_file=False, **self.options, **own).run()
+
+    def _is_done(self, fold: int) -> bool:
+        known, expected = read_json(self.folder(fold) / "done.json"), self._fingerprint(fold)
+        if known is not None and known != expected and not self.overwrite:
+            names = ", ".join(name for name in expected if known.get(name) != expected[name])
+            raise ResumeError(
+                self.folder(fold), f"was done with other {names}; say --overwrite True, or choose another --output_dir."
+            )
+        return known == expected
+
+    def _fingerprint(self, fold: int) -> dict[str, Any]:
+        files = {Path(file).name: sha256(file) for file in [*self.train, *self.evaluate]}
+        options = {name: str(value) for name, value in sorted(self.options.items())}
+        return {"fold": fold, "configs": files, "options": options, "manifest": sha256(self.manifest_path)}
