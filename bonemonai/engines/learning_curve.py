@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from ignite.engine import Engine, Events
 
 from bonemonai.data.atomic import atomic_path
@@ -36,7 +37,8 @@ class LearningCurve:
 
     def _add(self, engine: Any) -> None:
         output = engine.state.output
-        self._sum += float(output["loss"] if isinstance(output, dict) else output[0]["loss"])
+        loss = output["loss"] if isinstance(output, dict) else output[0]["loss"]
+        self._sum += float(torch.as_tensor(loss).detach())
         self._count += 1
 
     def _write(self, engine: Any) -> None:

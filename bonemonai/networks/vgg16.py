@@ -69,6 +69,8 @@ def vgg16_classifier(
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=negative_slope, nonlinearity="leaky_relu")
             nn.init.zeros_(layer.bias)
+    # the first decisions are near to even, whatever the features
+    nn.init.normal_(layers[-1].weight, 0, 0.01)  # type: ignore[arg-type]
     return nn.Sequential(*layers)
 
 
