@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cached_patch_dataset": ["CachedPatchDataset"],
         "data_card": ["describe_training_data", "read_data_card"],
         "fingerprint": ["fingerprint"],
+        "json_file": ["read_json", "write_json"],
         "labels": ["labelled_items", "predicted_by", "truth_items"],
         "histogram": ["StreamingHistogram", "volume_histogram"],
         "inspection": ["dump_volume", "inspect_volume"],

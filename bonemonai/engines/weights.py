@@ -17,6 +17,8 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, OutputError
 
+_NOTE = "Research software, not a medical device; not for clinical use."
+
 
 class SaveBestWeights:
     """Handler: keep the weights of the epoch that scored best on the validation patients.
@@ -100,7 +102,7 @@ def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:
 def _save(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
     with atomic_path(path) as partial:
         torch.save({key: value.cpu() for key, value in network.state_dict().items()}, partial)
-    write_json(path.with_suffix(".json"), {"sha256": sha256(path), **card})
+    write_json(path.with_suffix(".json"), {"sha256": sha256(path), "note": _NOTE, **card})
 
 
 def add_to_card(path: str | Path, entries: Mapping[str, Any]) -> None:

@@ -4,5 +4,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"figures": ["overlay_figure", "volume_figure"], "lacuna_report": ["write_lacuna_report"]},
+    submod_attrs={
+        "attention_report": ["write_attention_report"],
+        "figures": ["overlay_figure", "volume_figure"],
+        "lacuna_report": ["write_lacuna_report"],
+    },
 )

@@ -117,6 +117,8 @@ def test_evaluator_refuses_pseudo_labels(six: Path, pseudo: Path, second: Path, 
     # the test patients' labels were made by hand
     workflow(*steps, dataset_dir=str(six), **options).run()
     assert "lacuna_dsc" in (tmp_path / "out" / "metrics.csv").read_text()
+    about = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert about["weights"]["trained_on"]["kind"] == "synthetic"
 
 
 def test_vgg16_takes_the_unets_place(six: Path, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bonemonai.data import describe_training_data, read_data_card, read_manifest
+from bonemonai.data.data_card import copy_data_card
 from bonemonai.errors import InputError
 
 
@@ -37,3 +40,14 @@ def test_leakage_is_described(tmp_path: Path) -> None:
     manifest.write_text("patient,image,plane,split,leakage\nP1,a,XY,train,shared\nP1,a,XZ,test,shared\n")
     table = read_manifest(manifest, allow_shared_patient=True)
     assert describe_training_data(manifest, table)["leakage"] == "shared"
+
+
+def test_card_goes_with_what_is_made_of_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"name": "scans", "kind": "synthetic"}))
+    copy_data_card(tmp_path / "a.csv", tmp_path / "b.csv", masks_predicted_by=["model:1"])
+    card = read_data_card(tmp_path / "b.csv")
+    assert card == {"name": "scans", "kind": "synthetic", "masks_predicted_by": ["model:1"]}
+    table = pd.DataFrame({"patient": ["a"], "image": ["x"], "split": ["train"]})
+    assert describe_training_data(tmp_path / "b.csv", table)["masks_predicted_by"] == ["model:1"]
+    copy_data_card(tmp_path / "none.csv", tmp_path / "c.csv")
+    assert not (tmp_path / "c.json").exists()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bonemonai.data import leave_one_patient_per_class_out, split_by_ratio, split_k_fold
+from bonemonai.data import count_folds, leave_one_patient_per_class_out, read_fold, split_by_ratio, split_k_fold
 from bonemonai.data.manifest import refuse_shared_patients
 from bonemonai.errors import InputError
 
@@ -98,3 +99,40 @@ def test_refusals() -> None:
         list(leave_one_patient_per_class_out(two_classes))
     with pytest.raises(InputError, match="no column 'sex'"):
         split_by_ratio(study(2, 2), stratify="sex")
+
+
+def test_validation_takes_the_next_patient_of_each_class() -> None:
+    for manifest in leave_one_patient_per_class_out(study(3, 3), validation=True):
+        (healthy, osteoporotic), val = patients(manifest, "test"), patients(manifest, "val")
+        assert val == [f"H{(int(healthy[1]) + 1) % 3}", f"O{(int(osteoporotic[1]) + 1) % 3}"]
+        assert len(patients(manifest, "train")) == 2
+    with pytest.raises(InputError, match="'healthy' has 2 of 3 patients due"):
+        list(leave_one_patient_per_class_out(study(2, 3), validation=True))
+
+
+def test_fold_of_a_manifest_names_subjects_and_nobody(tmp_path: Path) -> None:
+    lines = ["patient,image,diagnosis,split"]
+    for patient, diagnosis in (
+        ("Anna", "healthy"),
+        ("Bert", "osteoporotic"),
+        ("Carl", "healthy"),
+        ("Dora", "osteoporotic"),
+    ):
+        for image in "12":
+            (tmp_path / f"{patient}{image}").touch()
+            lines.append(f"{patient},{patient}{image},{diagnosis},train")
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(lines) + "\n")
+    classes, column = ["healthy", "osteoporotic"], {"class_column": "diagnosis"}
+    assert count_folds(path, classes, **column) == 4
+    own = read_fold(path, None, classes, **column)
+    assert own["split"].unique().tolist() == ["train"]
+    assert own["subject"].tolist() == [f"subject_{n:02d}" for n in (0, 0, 1, 1, 2, 2, 3, 3)]
+    tested = [tuple(patients(read_fold(path, fold, classes, **column), "test")) for fold in range(4)]
+    assert tested == [("Anna", "Bert"), ("Anna", "Dora"), ("Bert", "Carl"), ("Carl", "Dora")]
+    with pytest.raises(InputError, match="fold: must be from 0 to 3, got 4"):
+        read_fold(path, 4, classes, **column)
+    with pytest.raises(InputError, match="image 3: diagnosis must be one of healthy, low, got 'osteoporotic'"):
+        read_fold(path, 0, ["healthy", "low"], **column)
+    with pytest.raises(InputError, match="has no column 'sex'"):
+        read_fold(path, 0, classes, class_column="sex")

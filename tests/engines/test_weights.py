@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from bonemonai.engines import SaveBestWeights, load_weights, weights_card
+from bonemonai.engines import SaveBestWeights, SaveLastWeights, load_weights, weights_card
 from bonemonai.errors import InputError, OutputError
 from bonemonai.networks import LacunaUNet
 
@@ -36,6 +36,19 @@ def test_keeps_the_best_epoch_and_says_what_it_is(tmp_path: Path) -> None:
     card = weights_card(path)
     assert (card["epoch"], card["dsc"], card["trained_on"]) == (2, 0.7, {"data": "phantom"})
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_last_weights_are_kept_without_a_score(tmp_path: Path) -> None:
+    path, model = tmp_path / "model.pt", network(0.25)
+    engine = Engine(lambda engine, batch: None)
+    SaveLastWeights(model, path, {"data": "phantom"}).attach(engine)
+    engine.run([0], max_epochs=3)
+    assert load_weights(network(), path).head.weight.flatten().tolist() == [0.25] * 4
+    card = weights_card(path)
+    assert (card["epoch"], card["trained_on"]) == (3, {"data": "phantom"})
+    assert "not for clinical use" in card["note"]
+    with pytest.raises(OutputError, match="exists already; say --overwrite True"):
+        SaveLastWeights(model, path, {})
 
 
 def test_a_score_that_is_no_number_stops_training(tmp_path: Path) -> None:

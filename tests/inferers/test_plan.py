@@ -9,7 +9,7 @@ import pytest
 from bonemonai.errors import InputError
 from bonemonai.inferers.activation_memory import ActivationMemory
 from bonemonai.inferers.overlap_sweep import OverlapSweep
-from bonemonai.inferers.plan import Workload, block_grid, plan_exact, plan_overlap
+from bonemonai.inferers.plan import StreamPlan, Workload, block_grid, plan_exact, plan_overlap
 from bonemonai.inferers.receptive_field import ReceptiveField
 from bonemonai.inferers.tiling import WindowGrid
 
@@ -48,6 +48,21 @@ def test_whole_plane_if_it_fits_and_nothing_speaks_against_it() -> None:
     plan = plan_exact(work((64, 2048, 2048)), PLANES, budget=8_000_000_000, batch=1, tuned=True, spatial_dim=0)
     assert plan.core == (1, 2048, 2048)
     assert plan.passes == 1
+
+
+def test_outputs_derived_from_planes_get_them_whole() -> None:
+    def plan(budget: float, **more: object) -> StreamPlan:
+        wanted = replace(work(SYNCHROTRON), **more)  # type: ignore[arg-type]
+        return plan_exact(wanted, PLANES, budget=int(budget), batch=1, tuned=False, spatial_dim=0)
+
+    assert plan(1e9).bands > 1
+    with pytest.raises(InputError, match="memory_budget: is too small"):
+        plan(1e9, whole_planes=True)
+    assert plan(2e9, whole_planes=True).block[1] == 3300
+    # what deriving takes is a part of the budget
+    assert plan(2e9, whole_planes=True, working_bytes=10**8).memory <= 2e9
+    with pytest.raises(InputError, match="memory_budget: is too small"):
+        plan(2e9, whole_planes=True, working_bytes=15 * 10**8)
 
 
 def test_larger_budget_is_never_slower() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bonemonai.phantoms import POPULATIONS, SRMicroCTPhantom
+from bonemonai.phantoms import POPULATIONS, SRMicroCTPhantom, population_of
 from bonemonai.phantoms.srmct_lacunae import OBLATENESS_RANGE, STRETCH_RANGE, VOLUME_RANGE_UM3, semi_axes_um
 
 
@@ -143,3 +143,17 @@ def test_wrong_arguments(arguments: dict, cause: str) -> None:
 def test_block_outside_is_refused() -> None:
     with pytest.raises(IndexError, match="not within 2"):
         SRMicroCTPhantom((2, 20, 20), seed=0).block(1, 3)
+
+
+def test_effect_exaggerates_the_difference_and_1_is_the_literature() -> None:
+    healthy, osteoporotic = (POPULATIONS[name] for name in ("healthy", "osteoporotic"))
+    assert population_of("osteoporotic") == osteoporotic
+    assert population_of("healthy", 3) == pytest.approx(healthy)
+    assert population_of("osteoporotic", 0) == pytest.approx(healthy)
+    ratio = osteoporotic.volume_um3 / healthy.volume_um3
+    assert population_of("osteoporotic", 3).volume_um3 == pytest.approx(healthy.volume_um3 * ratio**3)
+    volumes = []
+    for effect in (1.0, 3.0):
+        block = SRMicroCTPhantom((60, 120, 120), 0, "osteoporotic", bone="cortical", effect=effect).block(0, 60)
+        volumes.append(block.lacunae.sum() / ndimage.label(block.lacunae)[1])
+    assert volumes[1] > 1.3 * volumes[0]

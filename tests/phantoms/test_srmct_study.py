@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bonemonai.data import open_volume, read_data_card, read_manifest
+from bonemonai.phantoms import write_srmct_study
 from tests.conftest import peak_resident_mb
 
 
@@ -32,3 +33,15 @@ for _, block in SRMicroCTPhantom((int(sys.argv[1]), 160, 160), seed=0).blocks(4)
 
 def test_memory_does_not_grow_with_depth() -> None:
     assert peak_resident_mb(MAKE, "64") < 1.05 * peak_resident_mb(MAKE, "16")
+
+
+def test_labels_of_some_training_patients_only(tmp_path: Path) -> None:
+    path = write_srmct_study(tmp_path, shape=(2, 60, 60), labelled_per_class=1, effect=2.0)
+    manifest = read_manifest(path)
+    labelled = manifest[manifest["label"] != ""]
+    assert labelled.groupby(["split", "diagnosis"]).size().to_dict() == {
+        ("test", "healthy"): 1, ("train", "healthy"): 1, ("train", "osteoporotic"): 1, ("val", "osteoporotic"): 1,
+    }  # fmt: skip
+    assert (manifest["split"][manifest["label"] == ""] == "train").all()
+    assert len(manifest) == 6
+    assert read_data_card(path)["effect"] == 2.0

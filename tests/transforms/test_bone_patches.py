@@ -69,6 +69,21 @@ def test_dictionary_cuts_all_keys_alike_and_keeps_the_rest() -> None:
     assert patch["plane"] == 7
 
 
+def test_number_takes_patches_evenly_and_says_where_they_were() -> None:
+    item = {"image": np.arange(60 * 50).reshape(1, 60, 50), "mask": np.ones((1, 60, 50))}
+    cut = {"patch_size": 10, "stride": 10, "bone_fraction": 1.0}
+    patches = SampleBonePatchesd(["image"], number=7, **cut)(item)
+    places = [(patch["patch_row"], patch["patch_column"]) for patch in patches]
+    everywhere = [(patch["patch_row"], patch["patch_column"]) for patch in SampleBonePatchesd(["image"], **cut)(item)]
+    assert len(everywhere) == 30
+    assert places == [everywhere[index * 30 // 7] for index in range(7)]
+    for patch, (row, column) in zip(patches, places, strict=True):
+        np.testing.assert_array_equal(patch["image"], item["image"][:, row : row + 10, column : column + 10])
+    assert len(SampleBonePatchesd(["image"], number=31, **cut)(item)) == 30
+    with pytest.raises(ValueError, match="number must be >= 1"):
+        SampleBonePatchesd(["image"], number=0)
+
+
 def test_refusals() -> None:
     with pytest.raises(InputError, match=r"\(54, 60\) pixels is smaller than patch_size 55"):
         bone_patch_corners(np.ones((54, 60)))
