@@ -49,7 +49,9 @@ def test_no_large_file_is_tracked() -> None:
     if not listed:
         pytest.skip("not a git checkout: tracked files are not known")
     for name in listed:
-        assert (ROOT / name).stat().st_size < 1_000_000, name
+        # weights that a bundle ships may be larger
+        most = 25_000_000 if re.fullmatch(r"bundles/\w+/models/model\.pt", name) else 1_000_000
+        assert (ROOT / name).stat().st_size < most, name
 
 
 def test_constraints_are_names_and_versions_only() -> None:

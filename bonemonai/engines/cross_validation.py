@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from monai.bundle import create_workflow
 
+import bonemonai
+from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.json_file import read_json, write_json
+from bonemonai.data.manifest import distinct, read_manifest
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import InputError, OutputError, ResumeError
 
@@ -31,7 +36,7 @@ class CrossValidation:
         evaluate: config files of the evaluation, overlays last.
         folds: numbers of the folds.
         output_dir: of the fold's folders.
-        manifest_path: the manifest, whose content is part of what must not change.
+        manifest_path: the manifest; it, and the scans and masks it names, are part of what must not change.
         options: overrides of the configs, for instance ``{"max_epochs": 20}``.
         keep_weights: keep each fold's weights; those of VGG16 take half a gigabyte.
         overwrite: begin anew where something has changed.
@@ -122,4 +127,14 @@ class CrossValidation:
     def _fingerprint(self, fold: int) -> dict[str, Any]:
         files = {Path(file).name: sha256(file) for file in [*self.train, *self.evaluate]}
         options = {name: str(value) for name, value in sorted(self.options.items())}
-        return {"fold": fold, "configs": files, "options": options, "manifest": sha256(self.manifest_path)}
+        return {"fold": fold, "configs": files, "options": options, "bonemonai": bonemonai.__version__, **self._data}
+
+    @cached_property
+    def _data(self) -> dict[str, str]:
+        """Digests of the manifest and of the scans and masks it names."""
+        manifest = read_manifest(self.manifest_path, allow_shared_patient=True)
+        digest = hashlib.sha256()
+        for column in ("image", "lacunae"):
+            for path in distinct(manifest[column].tolist()) if column in manifest else ():
+                digest.update(fingerprint(path)["sha256_sampled"].encode())
+        return {"manifest": sha256(self.manifest_path), "data": digest.hexdigest()}

@@ -7,7 +7,6 @@ bundles/femur_srmct_osteoporosis_mga/docs/README.md quotes. The same call goes o
 from __future__ import annotations
 
 import json
-import logging
 import time
 import warnings
 from pathlib import Path
@@ -36,7 +35,7 @@ def study(folder: Path, seed: int, effect: float) -> None:
 
     if not (folder / "manifest.csv").exists():
         write_srmct_study(folder, labelled_per_class=1, seed=seed, effect=effect)
-    for number, name in ((4, "few"), (24, "many")):
+    for number, name in ((4, "few"), (20, "many")):
         if not (folder / f"{name}.csv").exists():
             step(
                 "select_slices",
@@ -69,15 +68,17 @@ def segmentation(folder: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def classification(folder: Path, seed: int, models: tuple[str, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Cross-validate on three folds that test each patient once."""
+def classification(
+    folder: Path, seed: int, models: list[str], folds: list[int], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Cross-validate; folds 0, 4 and 8 test each of six patients once."""
     rows = []
     if not (folder / "many_masks.csv").exists():
         step("inference", "pseudo_label", "predict_masks", manifest_path=str(folder / "many.csv"),
              checkpoint=str(folder / "unet_2.pt"))  # fmt: skip
     for model in models:
         out = folder / f"classify_{model}"
-        seconds = step("cross_validate", manifest_path=str(folder / "many_masks.csv"), model=model, folds=[0, 4, 8],
+        seconds = step("cross_validate", manifest_path=str(folder / "many_masks.csv"), model=model, folds=folds,
                        scale="smoke_classification", output_dir=str(out), options=options, seed=seed)  # fmt: skip
         scores = pd.read_csv(out / "scores.csv").set_index(["level", "metric"])["value"]
         gradcam = json.loads((out / "results.json").read_text())["gradcam"]
@@ -93,12 +94,15 @@ def classification(folder: Path, seed: int, models: tuple[str, ...], options: di
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Studies, each with a seed of its own.")
-@click.option("--effect", default=3.0, show_default=True, help="Of the diagnosis; 1 is the literature's.")
+@click.option("--effect", default=6.0, show_default=True, help="Of the diagnosis; 1 is the literature's.")
 @click.option("--segmentation-epochs", default=60, show_default=True)
-@click.option("--epochs", default=60, show_default=True, help="Of the classifiers.")
+@click.option("--epochs", default=40, show_default=True, help="Of the classifiers.")
 @click.option("--models", default="vgg16,mga", show_default=True)
+@click.option("--folds", default="0,4,8", show_default=True)
 @click.option("--part", type=click.Choice(["segmentation", "all"]), default="all", show_default=True)
-def main(out: Path, seeds: int, effect: float, segmentation_epochs: int, epochs: int, models: str, part: str) -> None:
+def main(
+    out: Path, seeds: int, effect: float, segmentation_epochs: int, epochs: int, models: str, folds: str, part: str
+) -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     from bonemonai.inferers import tune_allocator
 
@@ -110,12 +114,14 @@ def main(out: Path, seeds: int, effect: float, segmentation_epochs: int, epochs:
         study(folder, 100 * seed, effect)
         segmented += segmentation(folder, seed, segmentation_epochs)
         if part == "all":
-            classified += classification(folder, seed, tuple(models.split(",")), {"max_epochs": epochs})
-        logging.disable(logging.NOTSET)
+            classified += classification(
+                folder, seed, models.split(","), [int(fold) for fold in folds.split(",")], {"max_epochs": epochs}
+            )
     for name, rows in (("segmentation", segmented), ("classification", classified)):
         if rows:
             table = pd.DataFrame(rows)
-            table.to_csv(out / f"{name}.csv", index=False)
+            of = f"_{models.replace(',', '_')}" if name == "classification" else ""
+            table.to_csv(out / f"{name}{of}.csv", index=False)
             print(f"\n{table.round(4).to_string(index=False)}")
             print(table.groupby("model").mean(numeric_only=True).drop(columns="seed").round(4).to_string())
 

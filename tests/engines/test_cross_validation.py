@@ -26,7 +26,8 @@ def configs(tmp_path: Path) -> dict[str, list[str]]:
     check = "$pathlib.Path(@output_dir, 'predictions.csv').write_text(pathlib.Path(@checkpoint).read_text())"
     (tmp_path / "evaluate.json").write_text(json.dumps({**STEP, "run": [check]}))
     (tmp_path / "metadata.json").write_text("{}")
-    (tmp_path / "manifest.csv").write_text("patient,image\n")
+    (tmp_path / "scan").write_text("grey values")
+    (tmp_path / "manifest.csv").write_text("patient,image\nA,scan\n")
     return {"train": [str(tmp_path / "train.json")], "evaluate": [str(tmp_path / "evaluate.json")]}
 
 
@@ -58,8 +59,12 @@ def test_what_changed_is_named_and_refused(tmp_path: Path, configs: dict[str, li
     validation(tmp_path, configs).run()
     with pytest.raises(ResumeError, match="was done with other options"):
         validation(tmp_path, configs, options={"seed": 5}).run()
-    (tmp_path / "manifest.csv").write_text("patient,image,site\n")
+    (tmp_path / "manifest.csv").write_text("patient,image\nB,scan\n")
     with pytest.raises(ResumeError, match="was done with other manifest"):
+        validation(tmp_path, configs).run()
+    (tmp_path / "manifest.csv").write_text("patient,image\nA,scan\n")
+    (tmp_path / "scan").write_text("other values")
+    with pytest.raises(ResumeError, match="was done with other data"):
         validation(tmp_path, configs).run()
     assert validation(tmp_path, configs, overwrite=True).run()
     assert trained(tmp_path) == [0, 1, 2, 0, 1, 2]

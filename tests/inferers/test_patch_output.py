@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from monai.inferers import SimpleInferer, SliceInferer
 from torch import nn
 
 from bonemonai.data import PreparedVolume, open_volume
@@ -18,6 +19,7 @@ from bonemonai.inferers import (
     StreamingInferer,
     read_patch_probabilities,
 )
+from bonemonai.inferers.whole_volume import infer_whole_volume
 from bonemonai.networks import LacunaUNet, MaskGuidedVGG16, PatchClassifier
 
 SIZE = 55
@@ -124,3 +126,20 @@ def test_not_a_number_is_an_error(scan: Path, tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], cause: str, classifier: nn.Module) -> None:
     with pytest.raises(ValueError, match=cause):
         PatchProbabilityOutput("p.ome.zarr", classifier, **options)
+
+
+def test_monais_inferers_give_the_same_map(scan: Path, tmp_path: Path, classifier: nn.Module) -> None:
+    reference = open_volume(infer(scan, tmp_path / "exact", classifier)).read()
+    torch.manual_seed(1)
+    network = LacunaUNet(width=2).eval()
+    outputs = [
+        LabelOutput("lacunae.ome.zarr", mask_key="mask"),
+        PatchProbabilityOutput("probability.ome.zarr", classifier),
+    ]
+    for name, inferer in {
+        "planes": SimpleInferer(), "slices": SliceInferer(0, roi_size=(180, 200), sw_batch_size=2),
+    }.items():  # fmt: skip
+        volume = PreparedVolume(open_volume(scan, voxel_size_um=1.6), prepared)
+        infer_whole_volume(inferer, volume, network, ResultWriter(tmp_path / name, outputs))
+        found = open_volume(tmp_path / name / "probability.ome.zarr").read()
+        np.testing.assert_array_equal(found, reference)
