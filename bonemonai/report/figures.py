@@ -39,7 +39,7 @@ def overlay_figure(planes: Sequence[Mapping[str, Any]]) -> str:
             axis.set_axis_off()
     handles = [axes[0, 0].plot([], [], color=c, label=n)[0] for n, c in (("truth", TRUTH), ("prediction", PREDICTION))]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return _data_url(figure)
+    return data_url(figure)
 
 
 def volume_figure(volumes_um3: Mapping[str, NDArray[np.float64]]) -> str:
@@ -63,7 +63,21 @@ def volume_figure(volumes_um3: Mapping[str, NDArray[np.float64]]) -> str:
         axis.hist(values, bins=bins.tolist(), label=f"{name} (n = {values.size})", **style)
     axis.set(xscale="log", xlabel="lacuna volume Lc.V (µm³)", ylabel="lacunae")
     axis.legend(frameon=False)
-    return _data_url(figure)
+    return data_url(figure)
+
+
+def data_url(figure: Figure) -> str:
+    """Encode a figure for a page that needs no other file.
+
+    Args:
+        figure: to draw, at 110 dots an inch.
+
+    Returns:
+        A ``data:`` URL of a PNG, the same for the same figure.
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _busiest_crop(truth: NDArray[Any], size: int = 110) -> tuple[slice, slice]:
@@ -76,9 +90,3 @@ def _busiest_crop(truth: NDArray[Any], size: int = 110) -> tuple[slice, slice]:
     )
     row, column = -marked[1], -marked[2]
     return np.s_[row : row + size, column : column + size]
-
-
-def _data_url(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -195,6 +195,12 @@ def test_other_baselines_take_the_same_patches(model: str, layer: str, masks: Pa
     assert layer in dict(network.named_modules())
 
 
+def test_training_has_the_properties_that_monai_requires(masks: Path, six: Path) -> None:
+    options = {"manifest_path": str(masks), "fold": 0, "checkpoint": "none.pt", **CLASSIFY}
+    run = workflow("train_classification", workflow_type="train", dataset_dir=str(six), **options)
+    assert run.check_properties() == []
+
+
 def test_there_is_no_silent_random_start(masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     message = refusal("train_classification", manifest_path=str(masks), fold=0, checkpoint=str(tmp_path / "c.pt"))

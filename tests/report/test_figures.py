@@ -4,9 +4,11 @@ import base64
 import io
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bonemonai.report import overlay_figure, volume_figure
+from bonemonai.report.figures import data_url
 
 
 def pixels(url: str) -> np.ndarray:
@@ -42,3 +44,12 @@ def test_volume_figure_takes_empty_tables() -> None:
     values = np.array([50.0, 200.0, 300.0])
     assert has_colour(volume_figure({"truth": np.array([]), "prediction": values}), (213, 94, 0))
     assert volume_figure({"truth": np.array([]), "prediction": np.array([])}).startswith("data:image/png")
+
+
+def test_data_url_is_a_png_that_names_no_software() -> None:
+    url = data_url(Figure(figsize=(2, 1), facecolor="#D55E00"))
+    assert url == data_url(Figure(figsize=(2, 1), facecolor="#D55E00"))
+    assert (pixels(url) == (213, 94, 0)).all()
+    image = Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+    assert image.size == (220, 110)
+    assert "Software" not in image.info
