@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "classification_results": [
             "calibrate_weights",
+            "clear_results",
             "pool_folds",
             "read_predictions",
             "write_classification_results",

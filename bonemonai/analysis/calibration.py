@@ -16,7 +16,7 @@ from bonemonai.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_TEMPERATURE = 100.0  # and its inverse the smallest
+LARGEST_TEMPERATURE = 100.0  # and its inverse the smallest
 _LEAST_PATCHES = 10  # ours: a temperature of fewer is chance
 
 
@@ -53,7 +53,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     def loss(log_temperature: float) -> float:
         return _nll(exact / math.exp(log_temperature), labels)
 
-    bound = math.log(_LARGEST_TEMPERATURE)
+    bound = math.log(LARGEST_TEMPERATURE)
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
     best = min(bound, -bound, float(found.x), key=loss)  # the search comes near its bounds, never to them
     temperature = math.exp(best)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bonemonai.analysis.calibration import calibration_table, fit_temperature
+from bonemonai.analysis.calibration import LARGEST_TEMPERATURE, calibration_table, fit_temperature
 from bonemonai.analysis.classification_scores import (
     confusion,
     logits_and_labels,
@@ -20,10 +21,21 @@ from bonemonai.analysis.gradcam import summarise_gradcam
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.engines.weights import add_to_card
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 
 logger = logging.getLogger(__name__)
 
+_TABLES = (
+    "predictions",
+    "scores",
+    "patients",
+    "confusion_patch",
+    "confusion_patient",
+    "calibration",
+    "folds",
+    "gradcam",
+)
+_FILES = (*(f"{name}.csv" for name in _TABLES), "gradcam_examples.npz", "results.json")
 _NOTE = "Research software, not a medical device; not for diagnosis."
 
 
@@ -54,10 +66,29 @@ def calibrate_weights(checkpoint: str | Path, predictions: str | Path) -> float:
     """
     table = read_predictions(predictions)
     temperature = fit_temperature(*logits_and_labels(table))
+    if math.isclose(abs(math.log(temperature)), math.log(LARGEST_TEMPERATURE)):
+        raise InputError(predictions, f"make no temperature best ({temperature:g} is the bound): validate on more.")
     rows = calibration_table(table, temperature).to_dict("records")
     add_to_card(checkpoint, {"calibration": {"temperature": temperature, "validation": rows}})
     logger.info("temperature %.3f, fitted on %d patches.", temperature, len(table))
     return temperature
+
+
+def clear_results(output_dir: str | Path, *, overwrite: bool = False) -> None:
+    """Remove an earlier evaluation from a folder, all its files, so that none is taken for the next one's.
+
+    Args:
+        output_dir: of the results.
+        overwrite: must be said where there are any.
+
+    Raises:
+        OutputError: if there are, and it was not.
+    """
+    files = [Path(output_dir) / name for name in _FILES if (Path(output_dir) / name).exists()]
+    if files and not overwrite:
+        raise OutputError(files[0], "exists already; say --overwrite True, or choose another --output_dir.")
+    for file in files:
+        file.unlink()
 
 
 def write_classification_results(
@@ -116,7 +147,7 @@ def pool_folds(output_dir: str | Path, folders: Sequence[Path], *, model: str, s
     tables = {**_tables(predictions, seed), "folds": folds[["fold", "level", "metric", "value", "patches", "patients"]]}
     _write(folder, tables)
     records = [read_json(path / "results.json") or {} for path in folders]
-    kept = {name: records[0].get(name) for name in ("bonemonai", "packages", "configs", "options", "seed")}
+    kept = {name: records[0].get(name) for name in ("bonemonai", "packages", "configs", "options", "seed", "tested_on")}
     results = {
         "model": model, "note": _NOTE, "folds": [path.name for path in folders], "over_folds": _spread(folds),
         "gradcam": _gradcam(folders), "weights": records[0].get("weights"),

@@ -86,6 +86,7 @@ def write_gradcam(
     classes: Sequence[str],
     output_dir: str | Path,
     *,
+    features_layer: str = "",
     class_key: str = "diagnosis",
     device: torch.device | str = "cpu",
     batch_size: int = 30,
@@ -94,9 +95,11 @@ def write_gradcam(
     """Write ``gradcam.csv``, a row a patch, and ``gradcam_examples.npz``, the maps of a few patches of each class.
 
     Columns: ``subject``, ``diagnosis``, ``plane``, ``row``, ``column``, ``decision``, ``share`` (of the map's mass on
-    lacunae; empty where nothing speaks for the decision) and ``area`` (of the patch that is lacuna: what chance would
-    give). The examples are the patches of each class with most lacunae: ``image``, ``mask`` and ``map`` (n, H, W),
-    ``diagnosis``, ``decision`` and ``subject`` (n,).
+    lacunae; empty where nothing speaks for the decision), ``share_features`` (the same at the features before a mask
+    weights them: attention puts some of the share there by construction, whatever it has learned) and ``area`` (of
+    the patch that is lacuna: what chance would give). The examples are the patches of each class with most lacunae:
+    ``image``, ``mask`` and ``map`` (n, H, W), each map's highest value being 1, ``diagnosis``, ``decision`` and
+    ``subject`` (n,).
 
     Args:
         network: a :class:`bonemonai.networks.PatchClassifier`.
@@ -104,6 +107,7 @@ def write_gradcam(
         dataset: items with ``image`` (2, H, W): grey, lacunae.
         classes: names, in the order of the network's outputs.
         output_dir: of both files.
+        features_layer: of the features that no mask has weighted; ``layer`` by default.
         class_key: entry that holds the true class.
         device: of the network.
         batch_size: patches at once.
@@ -113,13 +117,18 @@ def write_gradcam(
     for batch in DataLoader(dataset, batch_size=batch_size):
         patches = torch.as_tensor(batch["image"]).to(device)
         found, decisions = gradcam_maps(network, layer, patches)
-        share, area = share_on_mask(found, patches[:, 1].cpu().numpy())
+        masks = patches[:, 1].cpu().numpy()
+        share, area = share_on_mask(found, masks)
+        plain = share_on_mask(gradcam_maps(network, features_layer, patches)[0], masks)[0] if features_layer else share
         columns: dict[str, Any] = {"subject": list(batch["subject"]), "diagnosis": list(batch[class_key])}
         columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in _PLACE.items()}
-        columns |= {"decision": [classes[number] for number in decisions], "share": share, "area": area}
+        columns |= {"decision": [classes[number] for number in decisions], "share": share}
+        columns |= {"share_features": plain, "area": area}
         tables.append(pd.DataFrame(columns))
         images.append(patches.cpu().numpy().astype(np.float16))
-        maps.append(found.astype(np.float16 if found.max() < 6e4 else np.float32))
+        # of each its own highest value is 1: half precision holds no map of 1e-8
+        peak = found.max(axis=(1, 2), keepdims=True)
+        maps.append((found / np.where(peak > 0, peak, 1)).astype(np.float16))
     table = pd.concat(tables, ignore_index=True)
     chosen = _examples(table, examples)
     kept = np.concatenate(images)[chosen], np.concatenate(maps)[chosen]
@@ -141,14 +150,16 @@ def summarise_gradcam(table: pd.DataFrame) -> dict[str, float]:
         table: as :func:`write_gradcam` returns it.
 
     Returns:
-        ``share``; ``area``, what chance would give; ``enrichment``, the one over the other (1 is chance); ``patches``
-        that count; ``patches_without_map``. NaN where no patch counts.
+        ``share``; ``share_features``, before a mask weights the features; ``area``, what chance would give;
+        ``enrichment`` and ``enrichment_features``, these over that (1 is chance); ``patches`` that count;
+        ``patches_without_map``. NaN where no patch counts.
     """
     with_lacunae = table[table["area"] > 0]
     counted = with_lacunae.dropna(subset=["share"])
-    share, area = (float(counted[name].mean()) for name in ("share", "area"))
+    share, plain, area = (float(counted[name].mean()) for name in ("share", "share_features", "area"))
     return {
-        "share": share, "area": area, "enrichment": share / area,
+        "share": share, "share_features": plain, "area": area,
+        "enrichment": share / area, "enrichment_features": plain / area,
         "patches": len(counted), "patches_without_map": len(with_lacunae) - len(counted),
     }  # fmt: skip
 

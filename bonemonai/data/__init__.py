@@ -6,10 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cached_patch_dataset": ["CachedPatchDataset"],
-        "data_card": ["describe_training_data", "read_data_card"],
+        "data_card": ["describe_training_data", "read_data_card", "refuse_trained_on"],
         "fingerprint": ["fingerprint"],
         "json_file": ["read_json", "write_json"],
-        "labels": ["labelled_items", "predicted_by", "truth_items"],
+        "labels": ["labelled_items", "predicted_by", "refuse_predicted", "truth_items"],
         "histogram": ["StreamingHistogram", "volume_histogram"],
         "inspection": ["dump_volume", "inspect_volume"],
         "manifest": ["manifest_items", "read_manifest", "write_manifest"],

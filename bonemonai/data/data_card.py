@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.json_file import write_json
-from bonemonai.data.manifest import distinct
+from bonemonai.data.manifest import distinct, manifest_items
 from bonemonai.errors import InputError
 
 
@@ -50,12 +52,43 @@ def copy_data_card(source: str | Path, target: str | Path, **entries: Any) -> No
         write_json(Path(target).with_suffix(".json"), card)
 
 
-def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) -> dict[str, Any]:
+def scan_digests(items: Iterable[Mapping[Hashable, Any]]) -> list[str]:
+    """Tell scans apart without naming them: the first digits of their sampled sha256, sorted.
+
+    Args:
+        items: rows of a manifest.
+    """
+    return sorted(fingerprint(image)["sha256_sampled"][:16] for image in {row["image"] for row in items})
+
+
+def refuse_trained_on(weights: Mapping[str, Any], manifest: pd.DataFrame, split: str) -> None:
+    """Raise if weights were trained on a scan that they are now to be scored or calibrated on.
+
+    Args:
+        weights: their card, see :func:`bonemonai.engines.weights_card`; one that does not say is not refused.
+        manifest: with a split.
+        split: to be scored.
+
+    Raises:
+        InputError: naming a scan.
+    """
+    known = set((weights.get("trained_on") or {}).get("scans") or ())
+    for row in manifest_items(manifest, split) if known else ():
+        if scan_digests([row])[0] in known:
+            raise InputError(
+                row["image"], f"is in split {split!r}, but these weights were trained on it; another fold?"
+            )
+
+
+def describe_training_data(
+    manifest_path: str | Path, manifest: pd.DataFrame, items: Iterable[Mapping[Hashable, Any]] | None = None
+) -> dict[str, Any]:
     """Say what a model was trained on, for its card and every report; no patient is named.
 
     Args:
         manifest_path: of the CSV file, beside which the data card lies.
         manifest: its content, with a split.
+        items: the rows that are trained on; all of split "train" by default.
     """
     card = read_data_card(manifest_path)
     described = {
@@ -65,6 +98,7 @@ def describe_training_data(manifest_path: str | Path, manifest: pd.DataFrame) ->
         "patients": {
             split: len(distinct(rows["patient"].tolist())) for split, rows in manifest.groupby("split", sort=False)
         },
+        "scans": scan_digests(manifest_items(manifest, "train") if items is None else items),
     }
     if card.get("masks_predicted_by"):
         described["masks_predicted_by"] = card["masks_predicted_by"]

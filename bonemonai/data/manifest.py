@@ -33,7 +33,7 @@ def read_manifest(
 
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
     a class), ``mask``, ``split``, ``sample``, ``plane``, ``load_state``, ``site`` and ``voxel_size_um`` are
-    known; ``label`` may be empty in rows of split "train", for semi-supervision; ``lacunae`` is a mask that a model
+    known; a ``label`` that names a file may be empty where there is none yet; ``lacunae`` is a mask that a model
     made; any other column is kept. All values are text: patient "007" is not patient "7". Comma and semicolon both
     part columns; a byte-order mark is dropped. Of a datalist of MONAI or the Medical Segmentation Decathlon (.json) the
     lists ``training``, ``validation`` and ``test`` are the splits, and images that state no ``patient`` are one
@@ -66,7 +66,7 @@ def read_manifest(
         raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
     if manifest.empty:
         raise InputError(path, "holds no row.")
-    _refuse_empty(path, manifest, unlabelled=("test" if is_datalist else "train") if label_is_path else "")
+    _refuse_empty(path, manifest, [*required, "split", *([] if label_is_path or is_datalist else ["label"])])
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
         manifest[column] = [
             _resolve(path, line, value, root) if value or column not in ("label", "lacunae") else ""
@@ -194,13 +194,9 @@ def _parse(path: Path) -> pd.DataFrame:
     return pd.DataFrame(values, columns=columns, index=list(rows), dtype=object)
 
 
-def _refuse_empty(path: Path, manifest: pd.DataFrame, *, unlabelled: str) -> None:
-    for column in [name for name in ("patient", "image", "label", "split") if name in manifest]:
-        empty = manifest[column] == ""
-        if column == "label" and "split" in manifest:
-            # a datalist's test images come without, and what is to be trained on may be without yet
-            empty &= manifest["split"] != unlabelled
-        _refuse_first(path, manifest, empty, f"column {column!r} is empty")
+def _refuse_empty(path: Path, manifest: pd.DataFrame, columns: Sequence[str]) -> None:
+    for column in [name for name in columns if name in manifest]:
+        _refuse_first(path, manifest, manifest[column] == "", f"column {column!r} is empty")
 
 
 def _refuse_first(path: Path, manifest: pd.DataFrame, wrong: pd.Series[bool], cause: str) -> None:

@@ -58,7 +58,12 @@ class PlaneDataset(Dataset[Any]):
         for row, volumes in zip(self.data, self.volumes, strict=True):
             refuse_other_units(volumes[self.keys[0]], expects)
             for key, volume in volumes.items():
-                _check_shape(volume, volumes[self.keys[0]], row.get(f"{key}_plane", ""))
+                own_plane = str(row.get(f"{key}_plane", ""))
+                if own_plane and not str(row.get("plane", "")):
+                    raise InputError(
+                        volume.path, f"is given as plane {own_plane} of all planes: a column plane is due."
+                    )
+                _check_shape(volume, volumes[self.keys[0]], own_plane)
         self._planes = [
             _planes(row, volumes[self.keys[0]], step) for row, volumes in zip(self.data, self.volumes, strict=True)
         ]
@@ -90,6 +95,8 @@ def _open(row: Mapping[Hashable, Any], key: str, known: dict[tuple[Any, ...], Vo
     value = row[key]
     if isinstance(value, Volume):
         return value
+    if not value:
+        raise InputError(str(row.get("image") or "manifest"), f"has an empty {key!r} in the manifest.")
     options = {"voxel_size_um": row.get("voxel_size_um") or None, "units": row.get("units") or None}
     where = (value, *options.values())
     if where not in known:

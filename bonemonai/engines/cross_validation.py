@@ -7,20 +7,24 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from monai.bundle import create_workflow
 
-import bonemonai
-from bonemonai.data.fingerprint import fingerprint
+from bonemonai.data.fingerprint import Snapshot, fingerprint
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.data.manifest import distinct, read_manifest
+from bonemonai.data.volume import split_part
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import InputError, OutputError, ResumeError
 
 logger = logging.getLogger(__name__)
+
+_STARTED = "started.json"
+_RESULTS = ("predictions.csv", "scores.csv", "results.json")
 
 
 class CrossValidation:
@@ -65,6 +69,9 @@ class CrossValidation:
         own = sorted({"fold", "checkpoint", "output_dir", "manifest_path", "overwrite"} & set(self.options))
         if own:
             raise InputError("options", f"must leave {', '.join(own)} to the cross-validation.")
+        for file in [*self.train, *self.evaluate]:
+            if not Path(file).is_file():
+                raise InputError(Path(file).name, "no such config; is --model or --scale mistyped?")
         if not self.folds or min(self.folds) < 0:
             raise InputError("folds", f"must be numbers from 0, at least one, got {self.folds}.")
 
@@ -77,6 +84,12 @@ class CrossValidation:
         """Whether all folds are done."""
         return all(self._is_done(fold) for fold in self.folds)
 
+    @property
+    def done_folders(self) -> list[Path]:
+        """Folders of all folds that are done, those of earlier calls among them."""
+        numbers = (int(path.name.removeprefix("fold_")) for path in self.output_dir.glob("fold_[0-9][0-9]"))
+        return [self.folder(number) for number in sorted(numbers) if self._is_done(number)]
+
     def run(self) -> bool:
         """Run the folds that are left and that no other process works on.
 
@@ -84,57 +97,87 @@ class CrossValidation:
             Whether all folds are done, so that they can be pooled.
 
         Raises:
-            ResumeError: if a fold was done with other configs, options or data.
+            ResumeError: if folds were done with other configs, options or data.
+            OutputError: if the folder cannot be written to, or a fold's folder is not one that this made.
         """
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(self.output_dir, f"cannot be written to: {error.strerror or error}.") from error
+        self._check_folder()
         for fold in self.folds:
             try:
-                self.folder(fold).mkdir(parents=True, exist_ok=True)
                 with FileLock(self.output_dir / f".fold_{fold:02d}.lock", timeout=0):
                     self._run(fold)
             except Timeout:
                 logger.info("fold %d: another process works on it.", fold)
-            except OSError as error:
-                raise OutputError(self.output_dir, f"cannot be written to: {error.strerror or error}.") from error
-        return self.is_complete
+        left = [fold for fold in self.folds if not self._is_done(fold)]
+        if left:
+            logger.warning("folds %s are not done yet: whoever ends last pools all, or the next call.", left)
+        return not left
+
+    def _check_folder(self) -> None:
+        """One folder holds folds of one kind."""
+        record, expected = self.output_dir / "cross_validation.json", self._fingerprint()
+        known = read_json(record)
+        if known is not None and known != expected and not self.overwrite:
+            names = ", ".join(name for name in expected if known.get(name) != expected[name])
+            raise ResumeError(
+                self.output_dir, f"was done with other {names}; say --overwrite True, or choose another --output_dir."
+            )
+        if known != expected:
+            write_json(record, expected)
 
     def _run(self, fold: int) -> None:
         if self._is_done(fold):
             logger.info("fold %d is done already.", fold)
             return
         folder = self.folder(fold)
-        shutil.rmtree(folder)
-        folder.mkdir()
+        if folder.exists() and any(folder.iterdir()) and not (folder / _STARTED).exists():
+            raise OutputError(folder, "holds files that no cross-validation made; choose another --output_dir.")
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / _STARTED, self._fingerprint())
         common = {"fold": fold, "checkpoint": str(folder / "model.pt"), "manifest_path": str(self.manifest_path)}
         logger.info("fold %d of %s.", fold, self.folds)
         self._workflow(self.train, overwrite=True, **common)
         self._workflow(self.evaluate, output_dir=str(folder), **common)
         if not self.keep_weights:
             (folder / "model.pt").unlink()
-        write_json(folder / "done.json", self._fingerprint(fold))
+        write_json(folder / "done.json", self._fingerprint())
 
     def _workflow(self, configs: list[str], **own: Any) -> None:
         create_workflow(config_file=configs, logging_file=False, **self.options, **own).run()
 
     def _is_done(self, fold: int) -> bool:
-        known, expected = read_json(self.folder(fold) / "done.json"), self._fingerprint(fold)
-        if known is not None and known != expected and not self.overwrite:
-            names = ", ".join(name for name in expected if known.get(name) != expected[name])
-            raise ResumeError(
-                self.folder(fold), f"was done with other {names}; say --overwrite True, or choose another --output_dir."
-            )
-        return known == expected
+        folder = self.folder(fold)
+        there = all((folder / name).is_file() for name in _RESULTS)
+        return there and read_json(folder / "done.json") == self._fingerprint()
 
-    def _fingerprint(self, fold: int) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, Any]:
         files = {Path(file).name: sha256(file) for file in [*self.train, *self.evaluate]}
-        options = {name: str(value) for name, value in sorted(self.options.items())}
-        return {"fold": fold, "configs": files, "options": options, "bonemonai": bonemonai.__version__, **self._data}
+        # digests: an option may be a path, and a path may name somebody
+        options = {name: _digest(value) for name, value in sorted(self.options.items())}
+        packages = {name: version(name) for name in ("bonemonai", "monai", "torch")}
+        return {"configs": files, "options": options, "packages": packages, **self._data}
 
     @cached_property
     def _data(self) -> dict[str, str]:
-        """Digests of the manifest and of the scans and masks it names."""
+        """Digests of the manifest, its card, and the scans and masks it names: names, sizes, times, samples."""
         manifest = read_manifest(self.manifest_path, allow_shared_patient=True)
         digest = hashlib.sha256()
         for column in ("image", "lacunae"):
-            for path in distinct(manifest[column].tolist()) if column in manifest else ():
+            for path in filter(None, distinct(manifest[column].tolist()) if column in manifest else ()):
                 digest.update(fingerprint(path)["sha256_sampled"].encode())
-        return {"manifest": sha256(self.manifest_path), "data": digest.hexdigest()}
+                digest.update(Snapshot(split_part(path)[0]).digest.encode())
+        card = self.manifest_path.with_suffix(".json")
+        return {
+            "manifest": sha256(self.manifest_path),
+            "data": digest.hexdigest(),
+            "card": sha256(card) if card.is_file() else "",
+        }
+
+
+def _digest(value: Any) -> str:
+    """Of an option, and of the content of a file it names."""
+    content = sha256(value) if isinstance(value, str) and value and Path(value).is_file() else ""
+    return hashlib.sha256(f"{value!r} {content}".encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -94,10 +94,38 @@ def passed_to_create_workflow() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _one_line_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    refusal: BonemonaiError | None = find_bonemonai_error(error)
+    refusal: BonemonaiError | None = find_bonemonai_error(error) or _refused_argument(error)
     if refusal is None:
         sys.__excepthook__(kind, error, trace)
         return
     sys.stdout.flush()
     sys.stderr.write(f"bonemonai: error: {refusal}\n")
     raise SystemExit(refusal.exit_code)
+
+
+def _refused_argument(error: BaseException) -> InputError | None:
+    """An option's value that a constructor or an expression of the config has refused, by whatever exception."""
+    message, cause = str(error), error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    built = re.match(r"Failed to instantiate component '([^']*)'", message)
+    wrong = isinstance(cause, ValueError | TypeError | ZeroDivisionError)
+    if not wrong or cause is error or not (built or "Failed to evaluate" in message):
+        return None
+    where = built[1].rsplit(".", 1)[-1] if built else "an option"
+    return InputError(where, f"refuses its value: {' '.join(str(cause).split())}")
+
+
+def check_choice(option: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuse a value that is none of an option's choices.
+
+    Args:
+        option: its name.
+        value: given.
+        choices: allowed.
+
+    Raises:
+        InputError: naming the choices.
+    """
+    if value not in choices:
+        raise InputError(f"--{option}", f"must be one of {', '.join(map(str, choices))}, got {value!r}.")

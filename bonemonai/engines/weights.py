@@ -15,7 +15,7 @@ from torch import nn
 
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.json_file import write_json
-from bonemonai.errors import InputError, OutputError
+from bonemonai.errors import InputError, NumericalError, OutputError
 
 _NOTE = "Research software, not a medical device; not for clinical use."
 
@@ -30,6 +30,8 @@ class SaveBestWeights:
         network: whose weights to save.
         path: the file, ending in .pt.
         trained_on: description of the training data; JSON values.
+        options: what the weights alone do not tell, such as the size that patches are resized to; JSON values.
+            :func:`load_weights` refuses others, :func:`stored_option` gives them.
         overwrite: replace weights of an earlier run.
 
     Raises:
@@ -40,10 +42,17 @@ class SaveBestWeights:
     """
 
     def __init__(
-        self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any], *, overwrite: bool = False
+        self,
+        network: nn.Module,
+        path: str | Path,
+        trained_on: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         _refuse_existing(path, overwrite=overwrite)
-        self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
+        self.network, self.path = network, Path(path)
+        self.card = {"trained_on": dict(trained_on), "options": dict(options or {})}
         self.best = -float("inf")
 
     def attach(self, engine: Engine) -> None:
@@ -59,7 +68,7 @@ class SaveBestWeights:
         if score <= self.best:
             return
         self.best = score
-        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, "trained_on": self.trained_on})
+        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, **self.card})
 
 
 class SaveLastWeights:
@@ -71,6 +80,8 @@ class SaveLastWeights:
         network: whose weights to save.
         path: the file, ending in .pt.
         trained_on: description of the training data; JSON values.
+        options: what the weights alone do not tell, such as the size that patches are resized to; JSON values.
+            :func:`load_weights` refuses others, :func:`stored_option` gives them.
         overwrite: replace weights of an earlier run.
 
     Raises:
@@ -80,10 +91,17 @@ class SaveLastWeights:
     """
 
     def __init__(
-        self, network: nn.Module, path: str | Path, trained_on: Mapping[str, Any], *, overwrite: bool = False
+        self,
+        network: nn.Module,
+        path: str | Path,
+        trained_on: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         _refuse_existing(path, overwrite=overwrite)
-        self.network, self.path, self.trained_on = network, Path(path), dict(trained_on)
+        self.network, self.path = network, Path(path)
+        self.card = {"trained_on": dict(trained_on), "options": dict(options or {})}
 
     def attach(self, engine: Engine) -> None:
         """Register with MONAI's trainer."""
@@ -91,7 +109,7 @@ class SaveLastWeights:
 
     def __call__(self, engine: Any) -> None:
         """Save."""
-        _save(self.network, self.path, {"epoch": engine.state.epoch, "trained_on": self.trained_on})
+        _save(self.network, self.path, {"epoch": engine.state.epoch, **self.card})
 
 
 def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:
@@ -100,6 +118,9 @@ def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:
 
 
 def _save(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise NumericalError(path.name, f"is not saved: {name} holds NaN or infinite weights.")
     with atomic_path(path) as partial:
         torch.save({key: value.cpu() for key, value in network.state_dict().items()}, partial)
     write_json(path.with_suffix(".json"), {"sha256": sha256(path), "note": _NOTE, **card})
@@ -115,13 +136,19 @@ def add_to_card(path: str | Path, entries: Mapping[str, Any]) -> None:
     write_json(Path(path).with_suffix(".json"), {**weights_card(path), **entries})
 
 
-def load_weights(network: nn.Module, path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_weights(
+    network: nn.Module,
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Load weights into a network, all of them, and move it to a device.
 
     Args:
         network: to fill.
         path: a ``state_dict`` written by :class:`SaveBestWeights`.
         device: where the network goes.
+        options: with which the network is used; those that the weights' card states must be the same.
 
     Raises:
         InputError: if the file is missing, is no file of weights, does not fit the network exactly, or holds NaN or
@@ -142,7 +169,22 @@ def load_weights(network: nn.Module, path: str | Path, device: torch.device | st
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise InputError(path, f"does not fit the network: {error}") from error
+    stated = weights_card(path).get("options") or {}
+    for name, value in (options or {}).items():
+        if name in stated and json.loads(json.dumps(value)) != stated[name]:
+            raise InputError(path, f"was trained with {name} {stated[name]!r}, not {value!r}.")
     return network.to(device)
+
+
+def stored_option(path: str | Path, name: str, default: Any) -> Any:
+    """An option that weights were trained with, so that a config need not repeat it.
+
+    Args:
+        path: the file of weights.
+        name: of the option.
+        default: where the file is not there, or its card does not say.
+    """
+    return (weights_card(path).get("options") or {}).get(name, default) if Path(path).is_file() else default
 
 
 def weights_card(path: str | Path) -> dict[str, Any]:

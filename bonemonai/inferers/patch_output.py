@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,18 @@ from bonemonai.inferers.activation_memory import measure_activations
 from bonemonai.inferers.forward import network_device
 from bonemonai.inferers.outputs import Items, Output
 from bonemonai.inferers.run_fingerprint import weights_sha256
+from bonemonai.transforms.bone_patches import bone_patch_corners
 
 _LEVELS = 254  # 0 is no patch; 1 to 255 stand for probabilities 0 to 1
+_HALF = 1 + _LEVELS // 2
 
 
 class PatchProbabilityOutput(Output):
     """Probability of one class for each patch that lies in bone, as uint8: 0 no patch, 1 to 255 for 0 to 1.
 
-    Patches lie on the grid of :func:`bonemonai.transforms.bone_patch_corners`, and all voxels of a patch have its
-    value, so that the map lies over the scan in any viewer; it compresses to next to nothing. The lacunae that guide
-    the classifier are those the same pass has just segmented.
+    Patches are those of :func:`bonemonai.transforms.bone_patch_corners`, at least one a plane that shows bone. All
+    voxels of a patch have its value, so that the map lies over the scan in any viewer; it compresses to next to
+    nothing. The lacunae that guide the classifier are those the same pass has just segmented.
 
     Args:
         name: of the result.
@@ -82,28 +84,32 @@ class PatchProbabilityOutput(Output):
     def derive(self, labels: torch.Tensor, items: Items, plane: int) -> torch.Tensor:
         """See :meth:`Output.derive`."""
         result = torch.zeros(labels.shape, dtype=torch.uint8)
-        size = self.patch_size
-        rows, columns = labels.shape[0] // size, labels.shape[1] // size
-        if plane % self.plane_step or not rows or not columns:
+        if plane % self.plane_step or min(labels.shape) < self.patch_size:
             return result
-        image, bone = (_patches(items[key][0], size) for key in self.keys)
-        lacunae = _patches(labels, size)
-        inside = torch.nonzero((bone != 0).float().mean((1, 2)) >= self.bone_fraction).flatten()
-        values = torch.zeros(rows * columns, dtype=torch.uint8)
-        for chosen in inside.split(self._batch_size):
-            patches = torch.stack([image[chosen].float(), lacunae[chosen].float()], dim=1)
-            values[chosen] = self._levels(patches)
-        grid = values.reshape(rows, columns).repeat_interleave(size, 0).repeat_interleave(size, 1)
-        result[: rows * size, : columns * size] = grid
+        image, bone = (items[key][0] for key in self.keys)
+        for some in _batched(self._corners(bone), self._batch_size):
+            places = [(slice(row, row + self.patch_size), slice(col, col + self.patch_size)) for row, col in some]
+            patches = [torch.stack([image[place].float(), labels[place].float()]) for place in places]
+            for place, level in zip(places, self._levels(torch.stack(patches)), strict=True):
+                result[place] = level
         return result
+
+    def _corners(self, bone: torch.Tensor) -> list[tuple[int, int]]:
+        size, fraction = self.patch_size, self.bone_fraction
+        corners = bone_patch_corners(bone.cpu(), patch_size=size, stride=size, bone_fraction=fraction)
+        # the one patch that every slice gives is none where the slice shows no bone
+        return [(row, col) for row, col in corners if bone[row : row + size, col : col + size].any()]
 
     def _levels(self, patches: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             logits = self._classifier(patches.to(network_device(self._classifier))).float().cpu()
         if not torch.isfinite(logits).all():
             raise NumericalError("classifier", "gives NaN or infinite values for a patch.")
-        probability = torch.softmax(logits / self.temperature, dim=1)[:, self.channel]
-        return (1 + probability * _LEVELS).round().to(torch.uint8)
+        probability = torch.softmax(logits.double() / self.temperature, dim=1)[:, self.channel]
+        levels = (1 + probability * _LEVELS).round()
+        # a patch keeps its side of one half, however near to it: votes do not depend on the temperature
+        levels = torch.where(probability > 0.5, levels.clamp(min=_HALF + 1), levels)
+        return torch.where(probability < 0.5, levels.clamp(max=_HALF - 1), levels).to(torch.uint8)
 
     def working_bytes(self) -> int:
         """See :meth:`Output.working_bytes`."""
@@ -134,6 +140,7 @@ def read_patch_probabilities(path: str | Path, patch_size: int = 55) -> Iterator
             yield start + index, np.where(plane == 0, np.float32(np.nan), values)
 
 
-def _patches(plane: torch.Tensor, size: int) -> torch.Tensor:
-    """The patches of a plane, row by row: (H, W) to (n, size, size)."""
-    return plane.unfold(0, size, size).unfold(1, size, size).reshape(-1, size, size)
+def _batched(items: Sequence[tuple[int, int]], number: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """Yield runs of at most so many items; Python 3.11 has no ``itertools.batched``."""
+    for start in range(0, len(items), number):
+        yield items[start : start + number]

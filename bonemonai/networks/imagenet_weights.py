@@ -46,6 +46,8 @@ def with_imagenet_weights(
         name for name in own
         if name.split(".")[0] in {key.split(".")[0] for key in state}
         and name not in state and not (head and name.startswith(f"{head}."))
+        # a counter that batch normalisation's older files lack
+        and not name.endswith(".num_batches_tracked")
     ]  # fmt: skip
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if not state or missing or wrong:

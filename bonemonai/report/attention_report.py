@@ -37,7 +37,9 @@ PAPER_TABLE_1B = {
 _FILES = ("report.html", "table_1a.csv", "table_1b.csv", "gradcam_share.csv")
 _SEGMENTERS = dict(zip(("vgg16-1", "unet-1", "vgg16-2", "unet-2"), PAPER_TABLE_1A, strict=True))
 _RECORDED = ("bonemonai", "python", "packages", "configs", "options", "seed", "inputs", "weights", "weights_of_folds")
-_GRADCAM = ("share", "area", "enrichment", "patches", "patches_without_map")
+_GRADCAM = (
+    "share", "share_features", "area", "enrichment", "enrichment_features", "patches", "patches_without_map"
+)  # fmt: skip
 _COLUMNS_1B = (
     "model", "level", "metric", "paper_percent", "value_percent", "low_percent", "high_percent", "folds",
     "fold_mean_percent", "fold_sd_percent", "patches", "patients",
@@ -94,6 +96,9 @@ def write_attention_report(
     if unknown := sorted(set(given) - set(classifiers)):
         raise InputError("curves", f"are of {', '.join(unknown)}, which classification does not name.")
     models = {name: read_classifier(folder, classes, given.get(name)) for name, folder in classifiers.items()}
+    for name, model in models.items():
+        if name in PAPER_TABLE_1B and model.record.get("model") != name:
+            raise InputError(classifiers[name], f"holds results of {model.record.get('model')!r}, not of {name!r}.")
     tables = [_table_1a(segmenters), _table_1b(models), _gradcam_table(models)]
     records = {
         f"Segmentation {model_title(name)}": read_json(path / "results.json") for name, path in segmenters.items()
@@ -160,8 +165,8 @@ def _page(
     environment = Environment(loader=PackageLoader("bonemonai.report", "."), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"number": _number, "named": model_title}
     page: str = environment.get_template("attention_report.html.j2").render(
-        synthetic=any("synthetic" in _kinds(record) for record in records.values()),
-        known=any(_kinds(record) != {"unknown"} for record in records.values()),
+        synthetic=any("synthetic" in {*_kinds(record), _tested(record)} for record in records.values()),
+        known=any({*_kinds(record), _tested(record)} != {"unknown"} for record in records.values()),
         notices=_notices(records),
         classes=classes,
         metrics=METRICS,
@@ -208,15 +213,26 @@ def _trainings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _kinds(record: Mapping[str, Any]) -> set[str]:
+    """Of the data it was trained on."""
     return {str(training.get("kind") or "unknown") for training in _trainings(record)}
+
+
+def _tested(record: Mapping[str, Any]) -> str:
+    return str(record.get("tested_on") or "unknown")
+
+
+def _data_sentence(record: Mapping[str, Any]) -> str:
+    trained, tested = _kinds(record), _tested(record)
+    if trained == {tested}:
+        return _SENTENCES.get(tested, f"trained and tested on data of this kind: {tested}.")
+    return f"trained on data of this kind: {', '.join(sorted(trained))}; tested on: {tested}."
 
 
 def _notices(records: Mapping[str, dict[str, Any]]) -> list[str]:
     """What a reader must know of the data before any figure."""
     said: dict[str, list[str]] = {}
     for name, record in records.items():
-        for kind in sorted(_kinds(record)):
-            said.setdefault(_SENTENCES.get(kind, f"trained on data of this kind: {kind}."), []).append(name)
+        said.setdefault(_data_sentence(record), []).append(name)
         for leakage in sorted({str(training["leakage"]) for training in _trainings(record) if training.get("leakage")}):
             said.setdefault(f"LEAKAGE: {leakage}; scores say nothing of other patients.", []).append(name)
     worst_first = sorted(said.items(), key=lambda pair: pair[0] != _SENTENCES["synthetic"])

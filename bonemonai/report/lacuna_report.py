@@ -18,6 +18,7 @@ from bonemonai.analysis.threshold_baseline import Scan, ThresholdBaseline, score
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import read_data_card
 from bonemonai.data.fingerprint import fingerprint
+from bonemonai.data.labels import ORIGIN_COLUMN, refuse_predicted
 from bonemonai.data.manifest import manifest_items, read_manifest
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
@@ -65,6 +66,7 @@ def write_lacuna_report(
     results = Path(results)
     table = read_manifest(manifest)
     row = _held_out_row(manifest, table, patient)
+    refuse_predicted(row.get("label", ""), str(row.get(ORIGIN_COLUMN) or ""))
     predicted, bone = (open_volume(results / f"{name}.ome.zarr") for name in ("lacunae", "bone"))
     with tqdm(total=4, desc="scoring", disable=not progress) as bar:
         truth, image, true_bone = (_open(row, key) for key in ("label", "image", "mask"))

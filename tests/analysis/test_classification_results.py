@@ -10,13 +10,14 @@ import torch
 
 from bonemonai.analysis import (
     calibrate_weights,
+    clear_results,
     pool_folds,
     read_predictions,
     score_predictions,
     write_classification_results,
 )
 from bonemonai.engines import add_to_card, weights_card
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 
 
 def predictions(seed: int, subjects: dict[str, str], patches: int = 20, scale: float = 1.0) -> pd.DataFrame:
@@ -33,7 +34,9 @@ def predictions(seed: int, subjects: dict[str, str], patches: int = 20, scale: f
 def test_files_of_an_evaluation(tmp_path: Path) -> None:
     table = predictions(0, {"subject_00": "healthy", "subject_01": "osteoporotic"}, scale=5)
     table.to_csv(tmp_path / "predictions.csv", index=False)
-    pd.DataFrame({"share": [0.5], "area": [0.25]}).to_csv(tmp_path / "gradcam.csv", index=False)
+    pd.DataFrame({"share": [0.5], "share_features": [0.25], "area": [0.25]}).to_csv(
+        tmp_path / "gradcam.csv", index=False
+    )
     about = {"weights": {"sha256": "ab", "calibration": {"temperature": 4.0}}, "seed": 3}
     scores = write_classification_results(tmp_path, model="mga", about=about)
     pd.testing.assert_frame_equal(scores, score_predictions(table))
@@ -56,7 +59,9 @@ def test_folds_are_pooled_by_the_votes_of_all(tmp_path: Path) -> None:
         folder.mkdir()
         parts.append(predictions(number, {healthy: "healthy", osteoporotic: "osteoporotic"}))
         parts[-1].to_csv(folder / "predictions.csv", index=False)
-        pd.DataFrame({"share": [0.1 * (number + 1)], "area": [0.1]}).to_csv(folder / "gradcam.csv", index=False)
+        pd.DataFrame({"share": [0.1 * (number + 1)], "share_features": [0.1], "area": [0.1]}).to_csv(
+            folder / "gradcam.csv", index=False
+        )
         write_classification_results(folder, model="vgg16", about={"weights": {"sha256": f"{number}"}, "seed": 0})
     folders = sorted(tmp_path.glob("fold_*"))
     scores = pool_folds(tmp_path, folders, model="vgg16")
@@ -86,6 +91,29 @@ def test_temperature_goes_into_the_card(tmp_path: Path) -> None:
     before, after = card["calibration"]["validation"]
     assert temperature > 1
     assert after["ece"] < before["ece"]
+
+
+def test_a_bound_is_no_temperature(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "model.pt")
+    table = predictions(0, {"subject_00": "healthy", "subject_01": "osteoporotic"})
+    table[["logit_healthy", "logit_osteoporotic"]] = [
+        [1.0, -1.0] if diagnosis == "healthy" else [-1.0, 1.0] for diagnosis in table["diagnosis"]
+    ]
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    with pytest.raises(InputError, match="make no temperature best"):
+        calibrate_weights(tmp_path / "model.pt", tmp_path / "predictions.csv")
+    assert "calibration" not in weights_card(tmp_path / "model.pt")
+
+
+def test_an_earlier_evaluation_goes_whole_or_stays(tmp_path: Path) -> None:
+    for name in ("results.json", "calibration.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(OutputError, match="exists already; say --overwrite True"):
+        clear_results(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    clear_results(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    clear_results(tmp_path / "new")
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:

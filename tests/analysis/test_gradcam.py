@@ -41,18 +41,20 @@ def test_equals_the_formula() -> None:
 
 
 def test_a_guided_network_is_seen_where_the_mask_is() -> None:
-    """Features that the mask halves weigh half as much on the map."""
+    """A mask that weights the features draws the map to itself, and the features before it tell by how much."""
     torch.manual_seed(0)
-    network = PatchClassifier(MaskGuidedVGG16(width=2), 224).eval()
-    patches = torch.rand(1, 2, 55, 55)
+    network = PatchClassifier(MaskGuidedVGG16(width=4), 224).eval()
+    patches = torch.rand(24, 2, 55, 55)
     patches[:, 1] = 0
     patches[:, 1, :, :20] = 1
-    maps, _ = gradcam_maps(network, "network.weighted", patches)
-    assert maps.shape == (1, 55, 55)
-    share, area = share_on_mask(maps, patches[:, 1].numpy())
-    assert area[0] == pytest.approx(20 / 55)
-    if maps.any():
-        assert 0 <= share[0] <= 1
+    shares = {}
+    for layer in ("network.weighted", "network.features"):
+        maps, _ = gradcam_maps(network, layer, patches)
+        assert maps.shape == (24, 55, 55)
+        share, area = share_on_mask(maps, patches[:, 1].numpy())
+        assert area == pytest.approx(20 / 55)
+        shares[layer] = float(np.nanmean(share))
+    assert shares["network.weighted"] > 1.1 * shares["network.features"]
 
 
 def test_share() -> None:
@@ -91,11 +93,13 @@ def test_files(tmp_path: Path) -> None:
         assert examples["diagnosis"].tolist() == ["healthy"] * 2 + ["osteoporotic"] * 2
         assert examples["mask"].sum((1, 2)).tolist() == [5 * 55, 3 * 55, 6 * 55, 4 * 55]
         assert examples["image"].shape == examples["map"].shape == (4, 55, 55)
+        assert set(examples["map"].max((1, 2)).tolist()) <= {0.0, 1.0}
 
 
 def test_summary_counts_patches_with_lacunae_and_a_map() -> None:
     table = pd.DataFrame({"share": [0.5, np.nan, 0.2, 0.9], "area": [0.25, 0.1, 0.1, 0.0]})
-    found = summarise_gradcam(table)
-    assert found == pytest.approx(
-        {"share": 0.35, "area": 0.175, "enrichment": 2.0, "patches": 2, "patches_without_map": 1}
-    )
+    found = summarise_gradcam(table.assign(share_features=table["share"] / 2))
+    assert found == pytest.approx({
+        "share": 0.35, "share_features": 0.175, "area": 0.175, "enrichment": 2.0, "enrichment_features": 1.0,
+        "patches": 2, "patches_without_map": 1,
+    })  # fmt: skip

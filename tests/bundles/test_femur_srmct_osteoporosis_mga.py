@@ -16,7 +16,9 @@ import torch
 from monai.bundle import create_workflow
 from skimage.filters import threshold_otsu
 
+from bonemonai.analysis import measure_overlap
 from bonemonai.data import manifest_items, open_volume, read_manifest
+from bonemonai.engines import weights_card
 from bonemonai.errors import find_bonemonai_error
 from bonemonai.networks import LacunaUNet
 from bonemonai.phantoms import SRMicroCTPhantom
@@ -71,6 +73,18 @@ def test_training_stores_the_best_weights_and_what_they_are(checkpoint: Path) ->
     assert card["trained_on"]["kind"] == "synthetic"
     assert 0 <= card["lacuna_dsc"] <= 1
     LacunaUNet(width=4).load_state_dict(torch.load(checkpoint, weights_only=True))
+
+
+def test_shipped_weights_work_out_of_the_box_and_say_that_they_know_phantoms_only(study: Path, tmp_path: Path) -> None:
+    card = weights_card(BUNDLE / "models" / "model.pt")
+    assert card["trained_on"]["kind"] == "synthetic"
+    assert "not for clinical use" in card["note"]
+    row = held_out(study)
+    workflow("inference", dataset_dir=row["image"], output_dir=str(tmp_path / "out")).run()
+    found = measure_overlap(open_volume(tmp_path / "out" / "lacunae.ome.zarr"), open_volume(row["label"]))
+    assert found.dsc > 0.6
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["weights"]["sha256"] == card["sha256"]
 
 
 def test_training_repeats_bit_for_bit(study: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -109,16 +109,24 @@ def test_second_network_is_trained_on_both_from_scratch(first: Path, second: Pat
     assert two["trained_on"]["masks_predicted_by"] == [f"model:{one['sha256']}"]
 
 
-def test_evaluator_refuses_pseudo_labels(six: Path, pseudo: Path, second: Path, tmp_path: Path) -> None:
-    options = {"manifest_path": str(pseudo), "checkpoint": str(second), "output_dir": str(tmp_path / "out"), "width": 4}
+def test_evaluator_refuses_pseudo_labels(six: Path, pseudo: Path, first: Path, second: Path, tmp_path: Path) -> None:
     steps = ("train_segmentation", "smoke", "evaluate")
-    message = refusal(*steps, dataset_dir=str(six), **options, **{"validate#split": "train"})
-    assert "is no truth: only labels made by hand can be scored" in message
+    options = {"dataset_dir": str(six), "output_dir": str(tmp_path / "out"), "width": 4}
+    # the patients whose labels are pseudo-labels, as if they were to be scored
+    table = pd.read_csv(pseudo, dtype=str, keep_default_na=False)
+    table.loc[table["label_origin"] != "", "split"] = "val"
+    table.loc[table["split"] == "val", "label_origin"] = ""  # nor does it help to delete what the manifest says
+    table.to_csv(six / "swapped.csv", index=False)
+    swapped = {"manifest_path": str(six / "swapped.csv"), "checkpoint": str(first), "validate#split": "val"}
+    assert "is no truth: only labels made by hand can be scored" in refusal(*steps, **options, **swapped)
+    # what U-Net-2 was trained on is not scored, whoever labelled it
+    trained = {"manifest_path": str(pseudo), "checkpoint": str(second), "validate#split": "train"}
+    assert "but these weights were trained on it" in refusal(*steps, **options, **trained)
     # the test patients' labels were made by hand
-    workflow(*steps, dataset_dir=str(six), **options).run()
+    workflow(*steps, manifest_path=str(pseudo), checkpoint=str(second), **options).run()
     assert "lacuna_dsc" in (tmp_path / "out" / "metrics.csv").read_text()
     about = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert about["weights"]["trained_on"]["kind"] == "synthetic"
+    assert about["weights"]["trained_on"]["kind"] == about["tested_on"] == "synthetic"
 
 
 def test_vgg16_takes_the_unets_place(six: Path, tmp_path: Path) -> None:
@@ -143,6 +151,23 @@ def test_classifier_learns_from_the_masks_that_were_predicted(masks: Path, class
     card = weights_card(classifier)
     assert card["calibration"]["temperature"] > 0
     assert card["trained_on"]["patients"] == {"train": 2, "val": 2, "test": 2}
+    assert card["options"]["patch_input_size"] == 64
+
+
+def test_weights_are_not_tested_on_what_they_were_trained_on(masks: Path, classifier: Path, tmp_path: Path) -> None:
+    options = {"manifest_path": str(masks), "checkpoint": str(classifier), "output_dir": str(tmp_path / "out")}
+    steps = ("train_classification", "evaluate_classification")
+    assert "but these weights were trained on it" in refusal(*steps, fold=8, **options, **CLASSIFY)
+    other = {**CLASSIFY, "patch_input_size": 96}
+    assert "was trained with patch_input_size 64, not 96" in refusal(*steps, fold=0, **options, **other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_training(masks: Path, tmp_path: Path) -> None:
+    options = {"manifest_path": str(masks), "fold": 0, "checkpoint": str(tmp_path / "c.pt"), "learning_rate": 1e20}
+    message = refusal("train_classification", "without_validation", **options, **CLASSIFY)
+    assert "loss is " in message
+    assert not (tmp_path / "c.pt").exists()
 
 
 def test_evaluation_scores_patches_and_patients(masks: Path, classifier: Path, tmp_path: Path) -> None:
@@ -212,8 +237,8 @@ def test_scan_is_segmented_and_classified_in_one_pass(
     six: Path, second: Path, classifier: Path, tmp_path: Path
 ) -> None:
     scan = read_manifest(six / "manifest.csv")["image"][0]
-    options = {"checkpoint": str(second), "classifier_checkpoint": str(classifier), "patch_input_size": 64}
-    options |= {"bone_fraction": 0.5, "plane_step": 2, "output_dir": str(tmp_path / "out")}
+    options = {"checkpoint": str(second), "classifier_checkpoint": str(classifier)}
+    options |= {"plane_step": 2, "output_dir": str(tmp_path / "out")}
     workflow("inference", "classify", dataset_dir=scan, **options).run()
     decision = json.loads((tmp_path / "out" / "decision.json").read_text())
     planes = [plane for _, plane in read_patch_probabilities(tmp_path / "out" / "probability.ome.zarr")]
@@ -237,8 +262,8 @@ def test_three_scans_one_of_them_broken(six: Path, second: Path, classifier: Pat
     broken = sorted((tmp_path / "s1").iterdir())[4]
     broken.write_bytes(broken.read_bytes()[:2000])
     (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n")
-    options = {"checkpoint": str(second), "classifier_checkpoint": str(classifier), "patch_input_size": 64}
-    options |= {"bone_fraction": 0.5, "output_dir": str(tmp_path / "out")}
+    options = {"checkpoint": str(second), "classifier_checkpoint": str(classifier)}
+    options |= {"output_dir": str(tmp_path / "out")}
     message = refusal("inference", "classify", dataset_dir=str(tmp_path / "scans.csv"), **options)
     assert "1 of 3 scans: failed: scan_0001" in message
     decisions = pd.read_csv(tmp_path / "out" / "decisions.csv")

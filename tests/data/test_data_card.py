@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bonemonai.data import describe_training_data, read_data_card, read_manifest
+from bonemonai.data import describe_training_data, read_data_card, read_manifest, refuse_trained_on
 from bonemonai.data.data_card import copy_data_card
 from bonemonai.errors import InputError
 
@@ -47,7 +47,23 @@ def test_card_goes_with_what_is_made_of_a_manifest(tmp_path: Path) -> None:
     copy_data_card(tmp_path / "a.csv", tmp_path / "b.csv", masks_predicted_by=["model:1"])
     card = read_data_card(tmp_path / "b.csv")
     assert card == {"name": "scans", "kind": "synthetic", "masks_predicted_by": ["model:1"]}
-    table = pd.DataFrame({"patient": ["a"], "image": ["x"], "split": ["train"]})
+    (tmp_path / "x").touch()
+    table = pd.DataFrame({"patient": ["a"], "image": [str(tmp_path / "x")], "split": ["train"]})
     assert describe_training_data(tmp_path / "b.csv", table)["masks_predicted_by"] == ["model:1"]
     copy_data_card(tmp_path / "none.csv", tmp_path / "c.csv")
     assert not (tmp_path / "c.json").exists()
+
+
+def test_scans_that_weights_were_trained_on_are_not_scored(study: Path) -> None:
+    manifest = read_manifest(study / "manifest.csv")
+    card = {"trained_on": describe_training_data(study / "manifest.csv", manifest)}
+    assert len(card["trained_on"]["scans"]) == 2
+    refuse_trained_on(card, manifest, "test")
+    refuse_trained_on({"trained_on": None}, manifest, "train")
+    swapped = manifest.assign(split=manifest["split"].map({"train": "test", "test": "train", "val": "val"}))
+    with pytest.raises(InputError, match="is in split 'test', but these weights were trained on it"):
+        refuse_trained_on(card, swapped, "test")
+    only = describe_training_data(
+        study / "manifest.csv", manifest, manifest[manifest["split"] == "val"].to_dict("records")
+    )
+    assert set(only["scans"]).isdisjoint(card["trained_on"]["scans"])

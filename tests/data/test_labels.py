@@ -35,9 +35,12 @@ def test_truth_is_taken(tmp_path: Path) -> None:
     assert [row["patient"] for row in truth_items(manifest(label=["", "", str(label)]), "test")] == ["c"]
 
 
-def test_a_missing_label_cannot_be_scored() -> None:
-    with pytest.raises(InputError, match="z: is in split 'test' without a label"):
+def test_rows_without_a_label_are_not_scored(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match="no row of split 'test' has a label, so that nothing can be scored"):
         truth_items(manifest(label=["l", "l", ""]), "test")
+    table = manifest(label=["l", "", ""])
+    assert [row["patient"] for row in truth_items(table, "train")] == ["a"]
+    assert "1 of 2 rows have no label and are not scored" in caplog.text
 
 
 def test_a_prediction_is_no_truth_when_the_manifest_says_so() -> None:
@@ -65,11 +68,18 @@ def test_copies_are_known_by_the_record_beside_them(tmp_path: Path) -> None:
     assert predicted_by(tmp_path / "lacunae.nii") == ""
 
 
-def test_unlabelled_rows_of_a_manifest_are_those_to_train_on(tmp_path: Path) -> None:
-    for name in "xl":
-        (tmp_path / name).touch()
-    (tmp_path / "m.csv").write_text("patient,image,label,split\na,x,,train\n")
-    assert read_manifest(tmp_path / "m.csv")["label"].tolist() == [""]
+def test_a_part_of_a_prediction_is_one(tmp_path: Path) -> None:
+    label = mask(tmp_path / "lacunae.ome.zarr", weights={"sha256": "ab" * 32})
+    assert predicted_by(label / "0") == predicted_by(f"{label}::0") == f"model:{'ab' * 32}"
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "lacunae_0000.tif").touch()
+    (tmp_path / "run.json").write_text(json.dumps({"files": ["copy"], "weights": {"sha256": "cd" * 32}}))
+    assert predicted_by(tmp_path / "copy" / "lacunae_0000.tif") == f"model:{'cd' * 32}"
+
+
+def test_labels_of_a_manifest_may_be_empty_where_they_are_files(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
     (tmp_path / "m.csv").write_text("patient,image,label,split\na,x,,test\n")
+    assert read_manifest(tmp_path / "m.csv")["label"].tolist() == [""]
     with pytest.raises(InputError, match="column 'label' is empty"):
-        read_manifest(tmp_path / "m.csv")
+        read_manifest(tmp_path / "m.csv", label_is_path=False)

@@ -56,3 +56,22 @@ def test_refusals(study: Path, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "short.tif", np.zeros((5, 120, 115), np.uint8))
     with pytest.raises(InputError, match=r"short.tif: has shape \(5, 120, 115\), but"):
         PlaneDataset([{**row, "label": str(tmp_path / "short.tif")}], ["image", "label"], progress=False)
+
+
+def test_masks_that_do_not_belong_are_refused(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rows(study)[0]
+    monkeypatch.chdir(study / "H01" / "lacunae")  # an empty path is this folder
+    with pytest.raises(InputError, match="has an empty 'lacunae' in the manifest"):
+        PlaneDataset([{**row, "lacunae": ""}], ["image", "lacunae"], progress=False)
+    with pytest.raises(InputError, match="is given as plane 0 of all planes: a column plane is due"):
+        PlaneDataset([{**row, "label_plane": "0"}], ["image", "label"], progress=False)
+    with pytest.raises(InputError, match="has no plane '6'; its planes are 0 to 5"):
+        PlaneDataset([{**row, "plane": "1", "label_plane": "6"}], ["image", "label"], progress=False)
+
+
+def test_a_scan_that_many_rows_name_is_opened_and_counted_once(study: Path) -> None:
+    row = rows(study)[0]
+    planes = PlaneDataset([{**row, "plane": str(n)} for n in (4, 0, 2)], ["image", "label"], progress=False)
+    assert [planes[i]["plane"] for i in range(3)] == [4, 0, 2]
+    assert len({id(volumes["image"]) for volumes in planes.volumes}) == 1
+    assert len({id(planes[i]["histogram"]) for i in range(3)}) == 1

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from bonemonai.engines import CrossValidation
-from bonemonai.errors import InputError, ResumeError
+from bonemonai.errors import InputError, OutputError, ResumeError
 
 # configs that write what they were given, in place of a training
 STEP = {
@@ -24,7 +24,8 @@ def configs(tmp_path: Path) -> dict[str, list[str]]:
     count = f"$pathlib.Path(@manifest_path).with_name('call_%02d' % {calls}).write_text(str(@fold))"
     (tmp_path / "train.json").write_text(json.dumps({**STEP, "run": [write, count]}))
     check = "$pathlib.Path(@output_dir, 'predictions.csv').write_text(pathlib.Path(@checkpoint).read_text())"
-    (tmp_path / "evaluate.json").write_text(json.dumps({**STEP, "run": [check]}))
+    rest = [f"$pathlib.Path(@output_dir, '{name}').touch()" for name in ("scores.csv", "results.json")]
+    (tmp_path / "evaluate.json").write_text(json.dumps({**STEP, "run": [check, *rest]}))
     (tmp_path / "metadata.json").write_text("{}")
     (tmp_path / "scan").write_text("grey values")
     (tmp_path / "manifest.csv").write_text("patient,image\nA,scan\n")
@@ -88,6 +89,45 @@ def test_weights_may_be_dropped(tmp_path: Path, configs: dict[str, list[str]]) -
 def test_refusals(tmp_path: Path, configs: dict[str, list[str]]) -> None:
     with pytest.raises(InputError, match="must leave checkpoint, fold to the cross-validation"):
         validation(tmp_path, configs, options={"fold": 1, "checkpoint": "x"})
+    with pytest.raises(InputError, match=r"smok\.json: no such config"):
+        validation(tmp_path, {**configs, "train": [*configs["train"], "smok.json"]})
     for folds in ([], [-1]):
         with pytest.raises(InputError, match="must be numbers from 0, at least one"):
             validation(tmp_path, configs, folds=folds)
+
+
+def test_a_fold_whose_results_are_lost_is_made_again(tmp_path: Path, configs: dict[str, list[str]]) -> None:
+    folds = validation(tmp_path, configs)
+    folds.run()
+    (folds.folder(1) / "predictions.csv").unlink()
+    assert not folds.is_complete
+    assert validation(tmp_path, configs).run()
+    assert trained(tmp_path) == [0, 1, 2, 1]
+
+
+def test_all_folds_of_a_folder_are_pooled(tmp_path: Path, configs: dict[str, list[str]]) -> None:
+    validation(tmp_path, configs, folds=[0, 2]).run()
+    later = validation(tmp_path, configs, folds=[1])
+    later.run()
+    assert [path.name for path in later.done_folders] == ["fold_00", "fold_01", "fold_02"]
+
+
+def test_files_of_somebody_else_are_left_alone(tmp_path: Path, configs: dict[str, list[str]]) -> None:
+    (tmp_path / "out" / "fold_00").mkdir(parents=True)
+    (tmp_path / "out" / "fold_00" / "thesis.docx").write_text("years of work")
+    with pytest.raises(OutputError, match="holds files that no cross-validation made"):
+        validation(tmp_path, configs).run()
+    assert (tmp_path / "out" / "fold_00" / "thesis.docx").exists()
+
+
+def test_a_file_that_an_option_names_counts_by_its_content_and_is_not_named(
+    tmp_path: Path, configs: dict[str, list[str]]
+) -> None:
+    (tmp_path / "somebody.pth").write_text("weights")
+    options = {"seed": str(tmp_path / "somebody.pth")}
+    folds = validation(tmp_path, configs, options=options)
+    folds.run()
+    assert "somebody" not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json"))
+    (tmp_path / "somebody.pth").write_text("other weights")
+    with pytest.raises(ResumeError, match="was done with other options"):
+        validation(tmp_path, configs, options=options).run()

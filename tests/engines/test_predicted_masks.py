@@ -120,3 +120,11 @@ def test_refusals(slices: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="column: must be label or lacunae, got 'mask'"):
         write_predicted_masks(slices, done, tmp_path / "all", out, column="mask")
     assert not out.exists()
+
+
+def test_a_manifest_that_changed_meanwhile_is_refused(slices: Path, tmp_path: Path) -> None:
+    dataset = infer(slices, tmp_path / "masks")
+    head, *lines = slices.read_text().splitlines()
+    slices.write_text("\n".join([head, *reversed(lines)]) + "\n")
+    with pytest.raises(InputError, match="has changed since its scans were inferred"):
+        write_predicted_masks(slices, dataset, tmp_path / "masks", tmp_path / "new.csv", column="lacunae")

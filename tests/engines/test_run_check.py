@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from monai.bundle import create_workflow
 
-from bonemonai.engines import check_overrides
+from bonemonai.engines import check_choice, check_overrides
 from bonemonai.engines import run_check as module
 from bonemonai.errors import InputError, OutputError, find_bonemonai_error
 
@@ -103,3 +103,26 @@ def test_excepthook_prints_one_line_and_sets_the_exit_code(capsys: pytest.Captur
 def test_excepthook_leaves_other_errors_alone(capsys: pytest.CaptureFixture[str]) -> None:
     module._one_line_excepthook(ValueError, ValueError("a bug"), None)
     assert "ValueError: a bug" in capsys.readouterr().err
+
+
+def test_excepthook_names_the_component_that_refuses_a_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = {**CONFIG, "thing": {"_target_": "bonemonai.transforms.SampleBonePatches", "stride": 0}, "run": ["$@thing"]}
+    (tmp_path / "metadata.json").write_text("{}")
+    (tmp_path / "a.json").write_text(json.dumps({**config, "initialize": []}))
+    workflow = create_workflow(config_file=str(tmp_path / "a.json"), logging_file=False, workflow_type=None)
+    with pytest.raises(RuntimeError) as raised:
+        workflow.run()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        module._one_line_excepthook(RuntimeError, raised.value, None)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("bonemonai: error: ")
+    assert "must be >= 1 (pixels), got 55 and 0" in said
+    assert said.count("\n") == 1
+
+
+def test_choices() -> None:
+    check_choice("model", "a", ["a", "b"])
+    with pytest.raises(InputError, match="--model: must be one of a, b, got 'c'"):
+        check_choice("model", "c", ["a", "b"])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from bonemonai.engines import SaveBestWeights, SaveLastWeights, load_weights, weights_card
-from bonemonai.errors import InputError, OutputError
+from bonemonai.engines import SaveBestWeights, SaveLastWeights, load_weights, stored_option, weights_card
+from bonemonai.errors import InputError, NumericalError, OutputError
 from bonemonai.networks import LacunaUNet
 
 
@@ -102,3 +102,23 @@ def test_code_in_weights_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": Trap()}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="is no file of weights"):
         load_weights(network(), tmp_path / "model.pt")
+
+
+def test_options_of_the_training_are_those_of_the_use(tmp_path: Path) -> None:
+    path, engine = tmp_path / "model.pt", Engine(lambda engine, batch: None)
+    SaveLastWeights(network(), path, {}, options={"classes": ["a", "b"], "size": 64}).attach(engine)
+    engine.run([0])
+    assert stored_option(path, "size", 224) == 64
+    assert stored_option(path, "other", 7) == 7
+    assert stored_option(tmp_path / "none.pt", "size", 224) == 224
+    load_weights(network(), path, options={"classes": ["a", "b"], "size": 64, "unknown": 1})
+    with pytest.raises(InputError, match=r"was trained with classes \['a', 'b'\], not \['b', 'a'\]"):
+        load_weights(network(), path, options={"classes": ["b", "a"]})
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    engine = Engine(lambda engine, batch: None)
+    SaveLastWeights(network(float("nan")), tmp_path / "model.pt", {}).attach(engine)
+    with pytest.raises(NumericalError, match=r"is not saved: .* holds NaN"):
+        engine.run([0])
+    assert list(tmp_path.iterdir()) == []

@@ -48,6 +48,7 @@ def write_evaluation(
     *,
     seed: int = 0,
     trained: Any = TRAINED,
+    tested: str = "synthetic",
     image_seed: int = 0,
 ) -> Path:
     """What evaluate_classification.json leaves, and the learning curve that lies beside the weights."""
@@ -56,13 +57,20 @@ def write_evaluation(
     predictions.to_csv(folder / "predictions.csv", index=False)
     cam = predictions[["subject", "diagnosis", "plane", "row", "column"]].assign(decision="healthy", area=0.1)
     cam["share"] = np.where(np.arange(len(cam)) % 5 == 0, np.nan, 0.1 + 0.01 * seed)
+    cam["share_features"] = cam["share"] / 2
     cam.to_csv(folder / "gradcam.csv", index=False)
     write_examples(folder, predictions, seed, image_seed=image_seed)
     epochs = np.arange(1, 21)
     curve = {"epoch": epochs, "loss": 0.7 * np.exp(-epochs / (10 + seed)), "patch_accuracy": 0.5 + epochs / (60 + seed)}
     pd.DataFrame(curve).to_csv(folder / "model.curve.csv", index=False)
     weights = {"sha256": f"{seed:064x}", "trained_on": trained, "calibration": {"temperature": 1.7}}
-    about = {"bonemonai": "0.1.0", "configs": {"train.json": "ab" * 32}, "seed": 5, "weights": weights}
+    about = {
+        "bonemonai": "0.1.0",
+        "configs": {"train.json": "ab" * 32},
+        "seed": 5,
+        "weights": weights,
+        "tested_on": tested,
+    }
     write_classification_results(folder, model=name, about=about)
     return folder
 

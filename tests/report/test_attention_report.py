@@ -112,7 +112,7 @@ def test_gradcam_share(page: str, report: Path, runs: dict[str, dict[str, Path]]
     for name, folder in runs["classification"].items():
         expected = json.loads((folder / "results.json").read_text())["gradcam"]
         assert table.loc[name].to_dict() == pytest.approx(expected)
-    assert "MGA 11.00 % 10.00 % 1.10 48 12 " in text(page), "folds of seeds 0, 1 and 2, each fifth patch without a map"
+    assert "MGA 11.00 % 5.50 % 10.00 % 1.10 0.55 48 12 " in text(page), "folds of seeds 0, 1 and 2, each fifth patch without a map"
 
 
 def test_patients_confusion_calibration_and_provenance(page: str, runs: dict[str, dict[str, Path]]) -> None:
@@ -148,7 +148,7 @@ def test_models_with_other_patches_have_panels_of_their_own(tmp_path: Path) -> N
 
 
 def test_optional_files_may_be_missing(tmp_path: Path) -> None:
-    folder = write_evaluation(tmp_path / "run", "mga", trained=None)
+    folder = write_evaluation(tmp_path / "run", "mga", trained=None, tested="unknown")
     for name in ("calibration.csv", "gradcam_examples.npz", "model.curve.csv", "predictions.csv"):
         (folder / name).unlink()
     record = json.loads((folder / "results.json").read_text())
@@ -186,7 +186,15 @@ def test_leakage_is_said(tmp_path: Path) -> None:
     path, *_ = write_attention_report(tmp_path / "out", classification={"other": folder})
     body = text(path.read_text(encoding="utf-8"))
     assert "LEAKAGE: patients in two splits; scores say nothing of other patients" in body
-    assert "Classifier other: trained on data of this kind: ex vivo." in body
+    assert "Classifier other: trained on data of this kind: ex vivo; tested on: synthetic." in body
+    # what it was tested on stands in the heading, too
+    assert "PHANTOM" in path.read_text(encoding="utf-8").split("</h1>")[0]
+
+
+def test_results_of_another_model_are_refused(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "run", "vgg16")
+    with pytest.raises(InputError, match="holds results of 'vgg16', not of 'mga'"):
+        write_attention_report(tmp_path / "out", classification={"mga": folder})
 
 
 def test_curve_that_lies_elsewhere(tmp_path: Path) -> None:
