@@ -19,6 +19,7 @@ from bonemonai.analysis.classification_scores import (
 )
 from bonemonai.analysis.gradcam import summarise_gradcam
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.engines.weights import add_to_card
 from bonemonai.errors import InputError, OutputError
@@ -36,7 +37,6 @@ _TABLES = (
     "gradcam",
 )
 _FILES = (*(f"{name}.csv" for name in _TABLES), "gradcam_examples.npz", "results.json")
-_NOTE = "Research software, not a medical device; not for diagnosis."
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def write_classification_results(
     if temperature is not None:
         tables["calibration"] = calibration_table(predictions, temperature)
     _write(folder, tables)
-    results = {"model": model, "note": _NOTE, "gradcam": _gradcam([folder]), **about}
+    results = {"model": model, "note": NOT_A_DEVICE, "gradcam": _gradcam([folder]), **about}
     write_json(folder / "results.json", results)
     for score in tables["scores"].itertuples():
         logger.info("%s %s of %s: %.4f", score.level, score.metric, model, score.value)
@@ -149,7 +149,7 @@ def pool_folds(output_dir: str | Path, folders: Sequence[Path], *, model: str, s
     records = [read_json(path / "results.json") or {} for path in folders]
     kept = {name: records[0].get(name) for name in ("bonemonai", "packages", "configs", "options", "seed", "tested_on")}
     results = {
-        "model": model, "note": _NOTE, "folds": [path.name for path in folders], "over_folds": _spread(folds),
+        "model": model, "note": NOT_A_DEVICE, "folds": [path.name for path in folders], "over_folds": _spread(folds),
         "gradcam": _gradcam(folders), "weights": records[0].get("weights"),
         "weights_of_folds": [record.get("weights") for record in records],
     }  # fmt: skip

@@ -18,10 +18,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.transforms.bone_patches import PATCH_PLACE
 
 logger = logging.getLogger(__name__)
-
-_PLACE = {"plane": "plane", "patch_row": "row", "patch_column": "column"}
 
 
 def gradcam_maps(network: nn.Module, layer: str, patches: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -121,7 +120,7 @@ def write_gradcam(
         share, area = share_on_mask(found, masks)
         plain = share_on_mask(gradcam_maps(network, features_layer, patches)[0], masks)[0] if features_layer else share
         columns: dict[str, Any] = {"subject": list(batch["subject"]), "diagnosis": list(batch[class_key])}
-        columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in _PLACE.items()}
+        columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in PATCH_PLACE.items()}
         columns |= {"decision": [classes[number] for number in decisions], "share": share}
         columns |= {"share_features": plain, "area": area}
         tables.append(pd.DataFrame(columns))

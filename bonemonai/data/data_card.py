@@ -14,6 +14,8 @@ from bonemonai.data.json_file import write_json
 from bonemonai.data.manifest import distinct, manifest_items
 from bonemonai.errors import InputError
 
+NOT_A_DEVICE = "Research software, not a medical device: not for diagnosis, not for clinical use."
+
 
 def read_data_card(manifest: str | Path) -> dict[str, Any]:
     """Read the JSON card that lies beside a manifest under the same name.

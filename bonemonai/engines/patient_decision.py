@@ -11,12 +11,11 @@ import pandas as pd
 from ignite.engine import Engine, Events
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.inferers.patch_output import read_patch_probabilities
 from bonemonai.inferers.ranks import rank
 from bonemonai.inferers.result_writer import ResultWriter
-
-_NOTE = "Research software, not a medical device; not for diagnosis."
 
 
 class PatientDecision:
@@ -67,7 +66,7 @@ class PatientDecision:
             return
         folder = self.writer.output_dir / scan.name
         decision = decide(folder / self.name, self.classes, self.patch_size)
-        write_json(folder / "decision.json", {**decision, "note": _NOTE, "weights": self.weights})
+        write_json(folder / "decision.json", {**decision, "note": NOT_A_DEVICE, "weights": self.weights})
         if scan.name:
             self._rows.append({"scan": scan.name, **decision})
 

@@ -11,8 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from bonemonai.data.atomic import atomic_path
-
-_PLACE = {"plane": "plane", "patch_row": "row", "patch_column": "column"}
+from bonemonai.transforms.bone_patches import PATCH_PLACE
 
 
 class PredictionTable:
@@ -49,7 +48,7 @@ class PredictionTable:
     def _add(self, engine: Any) -> None:
         batch, logits = engine.state.batch, engine.state.output["pred"].detach().float().cpu()
         columns: dict[str, Any] = {"subject": list(batch["subject"]), "diagnosis": list(batch[self.class_key])}
-        columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in _PLACE.items()}
+        columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in PATCH_PLACE.items()}
         # nine digits give back the same float32
         columns |= {f"logit_{name}": logits[:, index].tolist() for index, name in enumerate(self.classes)}
         self._parts.append(pd.DataFrame(columns))

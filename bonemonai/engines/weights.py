@@ -14,10 +14,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, NumericalError, OutputError
-
-_NOTE = "Research software, not a medical device; not for clinical use."
 
 
 class SaveBestWeights:
@@ -123,7 +122,7 @@ def _save(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
             raise NumericalError(path.name, f"is not saved: {name} holds NaN or infinite weights.")
     with atomic_path(path) as partial:
         torch.save({key: value.cpu() for key, value in network.state_dict().items()}, partial)
-    write_json(path.with_suffix(".json"), {"sha256": sha256(path), "note": _NOTE, **card})
+    write_json(path.with_suffix(".json"), {"sha256": sha256(path), "note": NOT_A_DEVICE, **card})
 
 
 def add_to_card(path: str | Path, entries: Mapping[str, Any]) -> None:

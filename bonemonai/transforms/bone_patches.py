@@ -12,6 +12,9 @@ from monai.utils import convert_to_numpy
 
 from bonemonai.errors import InputError
 
+# where a patch was cut, as items say it, and as tables of patches do
+PATCH_PLACE = {"plane": "plane", "patch_row": "row", "patch_column": "column"}
+
 
 def bone_patch_corners(
     mask: Any, *, patch_size: int = 55, stride: int = 55, bone_fraction: float = 0.99

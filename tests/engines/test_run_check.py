@@ -105,8 +105,14 @@ def test_excepthook_leaves_other_errors_alone(capsys: pytest.CaptureFixture[str]
     assert "ValueError: a bug" in capsys.readouterr().err
 
 
-def test_excepthook_names_the_component_that_refuses_a_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    config = {**CONFIG, "thing": {"_target_": "bonemonai.transforms.SampleBonePatches", "stride": 0}, "run": ["$@thing"]}
+def test_excepthook_names_the_component_that_refuses_a_value(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = {
+        **CONFIG,
+        "thing": {"_target_": "bonemonai.transforms.SampleBonePatches", "stride": 0},
+        "run": ["$@thing"],
+    }
     (tmp_path / "metadata.json").write_text("{}")
     (tmp_path / "a.json").write_text(json.dumps({**config, "initialize": []}))
     workflow = create_workflow(config_file=str(tmp_path / "a.json"), logging_file=False, workflow_type=None)

@@ -112,7 +112,8 @@ def test_gradcam_share(page: str, report: Path, runs: dict[str, dict[str, Path]]
     for name, folder in runs["classification"].items():
         expected = json.loads((folder / "results.json").read_text())["gradcam"]
         assert table.loc[name].to_dict() == pytest.approx(expected)
-    assert "MGA 11.00 % 5.50 % 10.00 % 1.10 0.55 48 12 " in text(page), "folds of seeds 0, 1 and 2, each fifth patch without a map"
+    # folds of seeds 0, 1 and 2, each fifth patch without a map
+    assert "MGA 11.00 % 5.50 % 10.00 % 1.10 0.55 48 12 " in text(page)
 
 
 def test_patients_confusion_calibration_and_provenance(page: str, runs: dict[str, dict[str, Path]]) -> None:
