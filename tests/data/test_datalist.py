@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bonemonai.data import read_manifest
+from bonemonai.data import labelled_items, read_manifest
 from bonemonai.errors import InputError
 
 
@@ -40,11 +40,12 @@ def test_decathlon_list(tmp_path: Path) -> None:
     ]
 
 
-def test_images_to_be_tested_come_without_labels_others_do_not(tmp_path: Path) -> None:
+def test_images_may_come_without_labels_and_are_then_not_trained_on(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path, MSD))["label"].tolist()[1] == ""
     items = [*MSD["training"], "./imagesTr/spine_002.nii.gz"]  # type: ignore[misc]
-    with pytest.raises(InputError, match=r"dataset\.json: row 2: column 'label' is empty"):
-        read_manifest(write(tmp_path, {"training": items}))
+    manifest = read_manifest(write(tmp_path, {"training": items}))
+    assert manifest["label"].tolist()[1] == ""
+    assert len(labelled_items(manifest)) == 1
 
 
 def test_nesting_without_end(tmp_path: Path) -> None:
