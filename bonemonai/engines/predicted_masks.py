@@ -63,8 +63,10 @@ def write_predicted_masks(
         if not origin:
             raise InputError(mask, "is no mask that a known model made: has inference ended without an error?")
         for index, row in enumerate(scan.rows):
-            plane = str(manifest.loc[row, "plane"]) if scan.planes else ""
-            if str(manifest.loc[row, "image"]) != str(scan.path) or (scan.planes and plane != str(scan.planes[index])):
+            same = str(manifest.loc[row, "image"]) == str(scan.path)
+            if scan.planes:
+                same &= str(manifest.loc[row, "plane"]).lstrip("0") == str(scan.planes[index]).lstrip("0")
+            if not same:
                 raise InputError(manifest_path, "has changed since its scans were inferred; run the step again.")
             if manifest.loc[row, column]:
                 raise InputError(manifest_path, f"row {row} of column {column!r} has a mask already.")
