@@ -46,25 +46,26 @@ def study(folder: Path, seed: int, effect: float) -> None:
 
 
 def segmentation(folder: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
-    """Train both networks; score them on every plane of the test patient."""
+    """Train both networks, and U-Net-1 with as many steps as U-Net-2; score them on every plane of the test patient."""
     rows = []
     common = {"dataset_dir": str(folder), "seed": seed}
-    for number, manifest in ((1, "few.csv"), (2, "few_pseudo.csv")):
-        model, out = folder / f"unet_{number}.pt", folder / f"unet_{number}"
-        if number == 2 and not (folder / manifest).exists():
+    # twice as many slices are twice as many steps an epoch: without the control, longer training passes for more data
+    for name, manifest, times in (("1", "few.csv", 1), ("2", "few_pseudo.csv", 1), ("1_long", "few.csv", 2)):
+        model, out = folder / f"unet_{name}.pt", folder / f"unet_{name}"
+        if not (folder / manifest).exists():
             step(
                 "inference", "pseudo_label", manifest_path=str(folder / "few.csv"), checkpoint=str(folder / "unet_1.pt")
             )
         seconds = None
         if not model.exists():
             seconds = step("train_segmentation", "smoke", manifest_path=str(folder / manifest), checkpoint=str(model),
-                           max_epochs=epochs, plane_step=1, val_interval=5, **common)  # fmt: skip
+                           max_epochs=times * epochs, plane_step=1, val_interval=5, **common)  # fmt: skip
         if not (out / "metrics.csv").exists():
             step("train_segmentation", "smoke", "evaluate", manifest_path=str(folder / "manifest.csv"),
                  checkpoint=str(model), output_dir=str(out), plane_step=1, **common)  # fmt: skip
         table = pd.read_csv(out / "metrics.csv", header=None)
         values = dict(zip(table.iloc[:, 0], table.iloc[:, 1], strict=True))
-        rows.append({"seed": seed, "model": f"unet-{number}", "seconds": seconds, **values})
+        rows.append({"seed": seed, "model": f"unet-{name}", "seconds": seconds, **values})
     return rows
 
 
