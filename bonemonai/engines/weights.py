@@ -17,57 +17,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, NumericalError, OutputError
-
-
-class SaveBestWeights:
-    """Handler: keep the weights of the epoch that scored best on the validation patients.
-
-    Writes a ``state_dict``, and beside it, as ``<name>.json``, what a user of the weights must know: the score and its
-    epoch, what they were trained on, and the file's sha256. Both are replaced whole, never half.
-
-    Args:
-        network: whose weights to save.
-        path: the file, ending in .pt.
-        trained_on: description of the training data; JSON values.
-        options: what the weights alone do not tell, such as the size that patches are resized to; JSON values.
-            :func:`load_weights` refuses others, :func:`stored_option` gives them.
-        overwrite: replace weights of an earlier run.
-
-    Raises:
-        OutputError: if there are weights already; at construction, before any training.
-        InputError: if the score is not a number: the validation patients show nothing to find.
-
-    Attach to the validation evaluator; the score is its key metric, larger being better.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        path: str | Path,
-        trained_on: Mapping[str, Any],
-        *,
-        options: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        _refuse_existing(path, overwrite=overwrite)
-        self.network, self.path = network, Path(path)
-        self.card = {"trained_on": dict(trained_on), "options": dict(options or {})}
-        self.best = -float("inf")
-
-    def attach(self, engine: Engine) -> None:
-        """Register with MONAI's evaluator."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, engine: Any) -> None:
-        """Save if this epoch is the best so far."""
-        name = engine.state.key_metric_name
-        score = float(engine.state.metrics[name])
-        if math.isnan(score):
-            raise InputError("validation", f"{name} is not a number: the validation patients show nothing to find.")
-        if score <= self.best:
-            return
-        self.best = score
-        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, **self.card})
+from bonemonai.networks.state_dict import read_state_dict
 
 
 class SaveLastWeights:
@@ -103,12 +53,57 @@ class SaveLastWeights:
         self.card = {"trained_on": dict(trained_on), "options": dict(options or {})}
 
     def attach(self, engine: Engine) -> None:
-        """Register with MONAI's trainer."""
+        """Register with MONAI's engine."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
         """Save."""
         _save(self.network, self.path, {"epoch": engine.state.epoch, **self.card})
+
+
+class SaveBestWeights(SaveLastWeights):
+    """Handler: keep the weights of the epoch that scored best on the validation patients.
+
+    Writes a ``state_dict``, and beside it, as ``<name>.json``, what a user of the weights must know: the score and its
+    epoch, what they were trained on, and the file's sha256. Both are replaced whole, never half.
+
+    Args:
+        network: whose weights to save.
+        path: the file, ending in .pt.
+        trained_on: description of the training data; JSON values.
+        options: what the weights alone do not tell, such as the size that patches are resized to; JSON values.
+            :func:`load_weights` refuses others, :func:`stored_option` gives them.
+        overwrite: replace weights of an earlier run.
+
+    Raises:
+        OutputError: if there are weights already; at construction, before any training.
+        InputError: if the score is not a number: the validation patients show nothing to find.
+
+    Attach to the validation evaluator; the score is its key metric, larger being better.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | Path,
+        trained_on: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__(network, path, trained_on, options=options, overwrite=overwrite)
+        self.best = -float("inf")
+
+    def __call__(self, engine: Any) -> None:
+        """Save if this epoch is the best so far."""
+        name = engine.state.key_metric_name
+        score = float(engine.state.metrics[name])
+        if math.isnan(score):
+            raise InputError("validation", f"{name} is not a number: the validation patients show nothing to find.")
+        if score <= self.best:
+            return
+        self.best = score
+        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, **self.card})
 
 
 def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:
@@ -155,15 +150,7 @@ def load_weights(
     """
     if not Path(path).is_file():
         raise InputError(path, "no such weights: train first, or say --checkpoint PATH.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(path, f"is no file of weights: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(path, "is no file of weights: it holds no state_dict.")
-    for name, value in state.items():
-        if not torch.isfinite(value).all():
-            raise InputError(path, f"holds NaN or infinite weights in {name}.")
+    state = read_state_dict(path)
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bonemonai.errors import InputError
+from bonemonai.networks.state_dict import read_state_dict
 
 # torchvision's files of IMAGENET1K_V1; the digits begin their sha256
 _FILES = {"vgg16": "vgg16-397923af.pth", "alexnet": "alexnet-owt-7be5be79.pth", "resnet50": "resnet50-0676ba61.pth"}
@@ -64,12 +65,4 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
             "no such ImageNet weights: put torchvision's file there, say --pretrained FILE, or --pretrained False to "
             "start from random weights.",
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(path, f"is no file of weights: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(path, "is no file of weights: it holds no state_dict.")
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise InputError(path, "holds NaN or infinite weights.")
-    return state
+    return read_state_dict(path)

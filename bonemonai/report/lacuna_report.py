@@ -18,7 +18,7 @@ from bonemonai.analysis.threshold_baseline import Scan, ThresholdBaseline, score
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import read_data_card
 from bonemonai.data.fingerprint import fingerprint
-from bonemonai.data.labels import ORIGIN_COLUMN, refuse_predicted
+from bonemonai.data.labels import ORIGIN_COLUMN, refuse_predicted, truth_items
 from bonemonai.data.manifest import manifest_items, read_manifest
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
@@ -66,7 +66,8 @@ def write_lacuna_report(
     results = Path(results)
     table = read_manifest(manifest)
     row = _held_out_row(manifest, table, patient)
-    refuse_predicted(row.get("label", ""), str(row.get(ORIGIN_COLUMN) or ""))
+    if row.get("label"):
+        refuse_predicted(row["label"], str(row.get(ORIGIN_COLUMN) or ""))
     predicted, bone = (open_volume(results / f"{name}.ome.zarr") for name in ("lacunae", "bone"))
     with tqdm(total=4, desc="scoring", disable=not progress) as bar:
         truth, image, true_bone = (_open(row, key) for key in ("label", "image", "mask"))
@@ -78,7 +79,7 @@ def write_lacuna_report(
         found_summary = summarise_lacunae(found, bone, least_volume_um3=LEAST_VOLUME_UM3)
         true_summary = summarise_lacunae(true, true_bone, least_volume_um3=LEAST_VOLUME_UM3)
         bar.update()
-        train = [Scan(_open(item, "image"), _open(item, "label")) for item in manifest_items(table, "train")]
+        train = [Scan(_open(item, "image"), _open(item, "label")) for item in truth_items(table, "train")]
         baselines = score_thresholds(train, Scan(image, truth))
         bar.update()
     measured = _Measured(overlap, found, true, found_summary, true_summary, baselines)
@@ -117,7 +118,7 @@ def _read_record(path: Path, image: Volume) -> dict[str, Any]:
 
 def _open(row: dict[Any, Any], key: str) -> Volume:
     if not row.get(key):
-        raise InputError("manifest", f"has no column {key!r}, which the report needs.")
+        raise InputError("manifest", f"gives no {key!r} of {row.get('image')}, which the report needs.")
     return open_volume(row[key], voxel_size_um=row.get("voxel_size_um") or None)
 
 
