@@ -147,3 +147,26 @@ def test_leakage_is_said_in_the_report() -> None:
     leaking = {**TRAINED, "leakage": "patients are shared between splits"}
     assert "LEAKAGE: patients are shared between splits; scores say nothing" in _training_sentence(leaking)
     assert "LEAKAGE" not in _training_sentence(TRAINED)
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_a_prediction_is_no_truth_here_either(
+    split: str, results: Path, study: Path, patient: str, tmp_path: Path
+) -> None:
+    """Neither what is scored against nor what thresholds are tuned on."""
+    copy = shutil.copytree(study, tmp_path / "study")
+    table = pd.read_csv(copy / "manifest.csv", dtype=str, keep_default_na=False).assign(label_origin="")
+    row = table.index[table["split"] == split][0]
+    table.loc[row, "label_origin"] = "model:0123"
+    table.to_csv(copy / "manifest.csv", index=False)
+    with pytest.raises(InputError, match="is no truth: only labels made by hand can be scored"):
+        write_lacuna_report(shutil.copytree(results, tmp_path / "out"), manifest=copy / "manifest.csv", patient=patient)
+
+
+def test_a_patient_without_a_label_is_refused(results: Path, study: Path, patient: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "study")
+    table = pd.read_csv(copy / "manifest.csv", dtype=str, keep_default_na=False)
+    table.loc[table["patient"] == patient, "label"] = ""
+    table.to_csv(copy / "manifest.csv", index=False)
+    with pytest.raises(InputError, match="gives no 'label' of"):
+        write_lacuna_report(shutil.copytree(results, tmp_path / "out"), manifest=copy / "manifest.csv", patient=patient)
