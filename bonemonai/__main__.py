@@ -198,6 +198,56 @@ def phantom(
     click.echo(f"manifest: {manifest}")
 
 
+@cli.command("compression-phantom")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--bone", type=click.Choice(["cortical", "trabecular"]), default="cortical", show_default=True)
+@click.option("--samples", default=5, show_default=True, type=click.IntRange(min=1), help="Bone samples.")
+@click.option("--states", default=4, show_default=True, type=click.IntRange(min=2), help="Loading states of each.")
+@click.option("--size", default=64, show_default=True, type=click.IntRange(min=16), help="Planes, rows and columns.")
+@click.option("--motion", default=0.0, show_default=True, type=click.FloatRange(min=0), help="Between states, voxels.")
+@click.option("--artefacts/--no-artefacts", default=True, help="Scanner differences between states, and rings.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of every random number.")
+def compression_phantom(folder: Path, size: int, motion: float, **options: Any) -> None:
+    """Write synthetic microCT scans of bone that cracks under load, their truth and a manifest to FOLDER."""
+    from bonemonai.phantoms.compression_study import write_compression_study
+
+    shape = (size, size, size)
+    manifest = write_compression_study(folder, shape=shape, motion_voxels=motion, progress=True, **options)
+    click.echo(f"manifest: {manifest}")
+
+
+@cli.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--crop-size", default=300, show_default=True, type=click.IntRange(min=0), help="Voxels; 0 keeps all.")
+@click.option("--slices", default=300, show_default=True, type=click.IntRange(min=0), help="A plane; 0 takes all.")
+@click.option("--registered", is_flag=True, help="Scans lie right already; register none.")
+@click.option(
+    "--matching",
+    type=click.Choice(["sample", "bone", "none"]),
+    default="sample",
+    show_default=True,
+    help="Whose first scan gives the histogram.",
+)
+@click.option("--median/--no-median", default=True, help="3 x 3 x 3.")
+@click.option("--interpolation", type=click.Choice(["bspline", "linear"]), default="bspline", show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of registration.")
+@click.option("--overwrite", is_flag=True, help="Replace scans that were prepared otherwise.")
+def prepare(manifest: Path, out: Path, crop_size: int, slices: int, **options: Any) -> None:
+    """Register, crop, match and filter scans of bone under load, and list their slices in OUT/slices.csv.
+
+    MANIFEST has a row a scan: patient (the sample), image, load_state. The same call continues what was stopped;
+    several at once share the scans.
+    """
+    from bonemonai.data.scan_preparation import ScanPreparation
+
+    preparation = ScanPreparation(
+        manifest, out, crop_size=crop_size or None, slices_per_plane=slices or None, **options
+    )
+    path = preparation.run()
+    click.echo(f"manifest: {path}" if path else "other processes are at work; the last one writes slices.csv")
+
+
 @cli.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--manifest", required=True, type=click.Path(path_type=Path), help="The study's manifest.csv.")

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from bonemonai.phantoms import write_srmct_study
+from bonemonai.data.scan_preparation import ScanPreparation
+from bonemonai.phantoms import write_compression_study, write_srmct_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,3 +54,13 @@ def peak_resident_mb(code: str, *arguments: str) -> float:
     tail = "\nprint('peak', next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1])"
     run = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True, check=True)
     return int(run.stdout.split("peak ")[1]) / 1024
+
+
+@pytest.fixture(scope="session")
+def loaded_bone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small cortical samples at three loading states, prepared: slices.csv and its scans; ``raw`` beside them."""
+    folder = tmp_path_factory.mktemp("loaded_bone")
+    manifest = write_compression_study(folder / "raw", samples=3, states=3, shape=(32, 32, 32), seed=2)
+    options: dict[str, Any] = {"crop_size": 24, "slices_per_plane": 6, "registered": True, "progress": False}
+    ScanPreparation(manifest, folder, **options).run()
+    return folder

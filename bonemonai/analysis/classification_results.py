@@ -74,20 +74,21 @@ def calibrate_weights(checkpoint: str | Path, predictions: str | Path) -> float:
     return temperature
 
 
-def clear_results(output_dir: str | Path, *, overwrite: bool = False) -> None:
+def clear_results(output_dir: str | Path, *, overwrite: bool = False, files: Sequence[str] = _FILES) -> None:
     """Remove an earlier evaluation from a folder, all its files, so that none is taken for the next one's.
 
     Args:
         output_dir: of the results.
         overwrite: must be said where there are any.
+        files: names of an evaluation's files; those of this module by default.
 
     Raises:
         OutputError: if there are, and it was not.
     """
-    files = [Path(output_dir) / name for name in _FILES if (Path(output_dir) / name).exists()]
-    if files and not overwrite:
-        raise OutputError(files[0], "exists already; say --overwrite True, or choose another --output_dir.")
-    for file in files:
+    there = [Path(output_dir) / name for name in files if (Path(output_dir) / name).exists()]
+    if there and not overwrite:
+        raise OutputError(there[0], "exists already; say --overwrite True, or choose another --output_dir.")
+    for file in there:
         file.unlink()
 
 

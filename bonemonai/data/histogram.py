@@ -20,7 +20,8 @@ class StreamingHistogram:
     The first block sets the range; a value outside doubles the range, as often as needed, by merging
     neighbouring bins. At least a quarter of the bins then span the data (a doubling may go to either side), and
     percentiles are exact to one bin: with 65,536 bins, better than 1/16,384 of the range. Use numpy.percentile
-    where the data fit into memory and every digit matters.
+    where the data fit into memory and every digit matters. Values that fell into one bin stay together, and
+    :meth:`bin_of` finds them there, however often the range was doubled since.
 
     Args:
         bins: number of bins, an even number.
@@ -43,7 +44,22 @@ class StreamingHistogram:
         self.counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
         self.minimum, self.maximum = np.inf, -np.inf
         self.non_finite = 0
-        self._low, self._width = 0.0, 0.0  # of the range; width 0: none yet
+        # the first range, and where in its bins the present one begins, doubled level times; width 0: none yet
+        self._origin, self._first_width, self._first_bin, self._level = 0.0, 0.0, 0, 0
+        self._integers = True
+
+    @property
+    def integral(self) -> bool:
+        """Whether every value seen was of an integer type and has a bin of its own."""
+        return self._integers and self._width < self.counts.size / 2
+
+    @property
+    def _low(self) -> float:
+        return self._origin + self._first_bin * self._first_width / self.counts.size
+
+    @property
+    def _width(self) -> float:
+        return self._first_width * 2.0**self._level
 
     @property
     def total(self) -> int:
@@ -61,9 +77,13 @@ class StreamingHistogram:
 
         Args:
             values: any shape, integer or float; values that are not finite are left out and counted.
+
+        Raises:
+            OverflowError: if values lie so far apart that their range is no number.
         """
         flat = np.asarray(values).reshape(-1)
         if flat.dtype.kind == "f":
+            self._integers = False
             finite = np.isfinite(flat)
             if not finite.all():
                 self.non_finite += int(flat.size - np.count_nonzero(finite))
@@ -73,26 +93,42 @@ class StreamingHistogram:
         low, high = float(flat.min()), float(flat.max())
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._cover(low, high)
-        scale = self.counts.size / self._width
-        position = (flat.astype(np.float64) - self._low) * scale
-        index = np.clip(position, 0, self.counts.size - 1).astype(np.int32)
-        self.counts += np.bincount(index, minlength=self.counts.size)
+        self.counts += np.bincount(self.bin_of(flat), minlength=self.counts.size)
+
+    def bin_of(self, values: NDArray[Any]) -> NDArray[np.int32]:
+        """Number of the bin that holds each value; values outside the range get the outermost.
+
+        Args:
+            values: any shape, finite.
+        """
+        bins = (self._bin_of_first(values) - float(self._first_bin)) * 2.0**-self._level
+        return np.clip(bins, 0, self.counts.size - 1).astype(np.int32)
+
+    def _bin_of_first(self, values: Any) -> NDArray[np.float64]:
+        """Number of the bin in the first range, which never changes: a multiple of it would be rounded elsewhere."""
+        scale = self.counts.size / self._first_width
+        return np.floor((np.asarray(values, dtype=np.float64) - self._origin) * scale)
 
     def _cover(self, low: float, high: float) -> None:
-        if self._width == 0.0:
+        if self._first_width == 0.0:
             # room for one value more than the largest, so that integers of a narrow range get bins of their own
-            self._low = low
-            self._width = (high - low) * (1 + 1e-9) or max(abs(low), 1.0) * 1e-6
-        while low < self._low or high >= self._low + self._width:
+            self._origin = low
+            self._first_width = (high - low) * (1 + 1e-9) or max(abs(low), 1.0) * 1e-6
+        bins, half = self.counts.size, self.counts.size // 2
+        with np.errstate(over="ignore", invalid="ignore"):
+            lowest, highest = (float(self._bin_of_first(end)) for end in (low, high))
+        if not np.isfinite([lowest, highest, self._first_width]).all():
+            raise OverflowError(f"values from {self.minimum} to {self.maximum} are too far apart to be counted.")
+        # in whole numbers, which no rounding ends
+        while int(lowest) < self._first_bin or int(highest) >= self._first_bin + (bins << self._level):
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts[:] = 0
-            half = self.counts.size // 2
-            if low < self._low:
-                self._low -= self._width
+            if int(lowest) < self._first_bin:
+                self._first_bin -= bins << self._level
                 self.counts[half:] = merged
             else:
                 self.counts[:half] = merged
-            self._width *= 2.0
+            self._level += 1
 
     def save(self, path: Path, **labels: str) -> None:
         """Store in an .npz file.
@@ -102,7 +138,8 @@ class StreamingHistogram:
             labels: text to store beside the counts, for instance of what the histogram is.
         """
         with atomic_path(path) as partial, open(partial, "wb") as stream:
-            ends = np.array([self.minimum, self.maximum, self._low, self._width, self.non_finite])
+            grid = [self._origin, self._first_width, self._first_bin, self._level]
+            ends = np.array([self.minimum, self.maximum, self.non_finite, self._integers, *grid], dtype=np.float64)
             arrays: dict[str, Any] = {"counts": self.counts, "ends": ends, **labels}
             np.savez_compressed(stream, **arrays)
 
@@ -115,10 +152,12 @@ class StreamingHistogram:
                     return None
                 histogram = cls(len(stored["counts"]))
                 histogram.counts[:] = stored["counts"]
-                low, high, histogram._low, histogram._width, non_finite = (float(end) for end in stored["ends"])
+                low, high, non_finite, integers, *grid, level = map(float, stored["ends"])
+                histogram._origin, histogram._first_width, first_bin = grid
         except Exception:  # whatever numpy and zip make of a damaged file: it is read again
             return None
         histogram.minimum, histogram.maximum, histogram.non_finite = low, high, int(non_finite)
+        histogram._integers, histogram._level, histogram._first_bin = bool(integers), int(level), int(first_bin)
         return histogram
 
     def percentile(self, percent: float) -> float:
@@ -144,24 +183,30 @@ class StreamingHistogram:
         return float(np.clip(self._low + step * (index + share), self.minimum, self.maximum))
 
 
-def volume_histogram(volume: Volume, *, memory: float = 256e6, progress: bool = False) -> StreamingHistogram:
+def volume_histogram(
+    volume: Volume, *, bins: int = 65536, memory: float = 256e6, progress: bool = False
+) -> StreamingHistogram:
     """Count the grey values of a volume in one pass, a few planes at a time.
 
     Args:
         volume: any size.
+        bins: see :class:`StreamingHistogram`.
         memory: bytes of it that may be held at once; counting takes 80 MB besides.
         progress: show a bar on standard error.
 
     Raises:
-        InputError: if the volume holds NaN or infinite values, or one grey value only.
+        InputError: if the volume holds NaN, infinite or absurdly large values, or one grey value only.
     """
-    histogram = StreamingHistogram()
+    histogram = StreamingHistogram(bins)
     part = 8_000_000 // volume.dtype.itemsize
     with tqdm(total=volume.shape[0], desc=f"grey values of {volume.path.name}", disable=not progress) as bar:
         for _, block in volume.blocks(volume.planes_within(memory)):
             values = block.reshape(-1)
             for start in range(0, values.size, part):
-                histogram.update(values[start : start + part])
+                try:
+                    histogram.update(values[start : start + part])
+                except OverflowError as error:
+                    raise InputError(volume.path, f"has no histogram: {error}") from error
             bar.update(len(block))
     if histogram.non_finite:
         raise InputError(volume.path, f"holds {histogram.non_finite} values that are NaN or infinite.")

@@ -16,7 +16,8 @@ from bonemonai.data.datalist import parse_datalist
 from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
-PATH_COLUMNS = ("image", "label", "mask", "lacunae")
+PATH_COLUMNS = ("image", "label", "mask", "lacunae", "crack", "ring")
+_MAY_BE_EMPTY = ("label", "lacunae", "crack", "ring")
 SPLITS = ("train", "val", "test")
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that show nothing
 
@@ -32,12 +33,12 @@ def read_manifest(
     """Read and check a manifest.
 
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
-    a class), ``mask``, ``split``, ``sample``, ``plane``, ``load_state``, ``site`` and ``voxel_size_um`` are
-    known; a ``label`` that names a file may be empty where there is none yet; ``lacunae`` is a mask that a model
-    made; any other column is kept. All values are text: patient "007" is not patient "7". Comma and semicolon both
-    part columns; a byte-order mark is dropped. Of a datalist of MONAI or the Medical Segmentation Decathlon (.json) the
-    lists ``training``, ``validation`` and ``test`` are the splits, and images that state no ``patient`` are one
-    patient each, named by their files.
+    a class), ``mask``, ``split``, ``sample``, ``plane``, ``index``, ``load_state``, ``site`` and ``voxel_size_um`` are
+    known; a ``label`` that names a file may be empty where there is none yet; ``lacunae`` is a mask that a model made,
+    ``crack`` and ``ring`` are truth masks of phantoms; any other column is kept. All values are text: patient "007" is
+    not patient "7". Comma and semicolon both part columns; a byte-order mark is dropped. Of a datalist of MONAI or the
+    Medical Segmentation Decathlon (.json) the lists ``training``, ``validation`` and ``test`` are the splits, and
+    images that state no ``patient`` are one patient each, named by their files.
 
     Args:
         path: the .csv or .json file.
@@ -68,11 +69,15 @@ def read_manifest(
         raise InputError(path, "holds no row.")
     _refuse_empty(path, manifest, [*required, "split", *([] if label_is_path or is_datalist else ["label"])])
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
-        manifest[column] = [
-            _resolve(path, line, value, root) if value or column not in ("label", "lacunae") else ""
-            for line, value in manifest[column].items()
-        ]
-    position = [column for column in ("image", "plane", "sample", "load_state") if column in manifest]
+        # a manifest of slices names each file hundreds of times
+        resolved = {
+            value: _resolve(path, line, value, root) if value or column not in _MAY_BE_EMPTY else ""
+            for line, value in manifest[column].drop_duplicates().items()
+        }
+        manifest[column] = manifest[column].map(resolved)
+    # without a plane, an index is what pandas numbers rows by
+    place = ("plane", "index") if "plane" in manifest else ()
+    position = [column for column in ("image", *place, "sample", "load_state") if column in manifest]
     _refuse_first(path, manifest, manifest.duplicated(position), "doubles an earlier row")
     if classes is not None and "label" not in manifest:
         raise InputError(path, "lacks the column 'label', whose classes are to be checked.")
@@ -104,7 +109,8 @@ def write_manifest(
         refuse_shared_patients(manifest, path)
     relative = manifest.copy()
     for column in [name for name in PATH_COLUMNS if name in relative]:
-        relative[column] = [_relative(value, path, root) for value in relative[column]]
+        known = {value: _relative(value, path, root) for value in distinct(relative[column].tolist())}
+        relative[column] = relative[column].map(known)
     with atomic_path(path) as partial:
         relative.to_csv(partial, index=False, lineterminator="\n")
 
@@ -221,7 +227,7 @@ def _resolve(manifest: Path, line: Hashable, value: str, given_root: str | Path 
 def _relative(value: str, manifest: Path, given_root: str | Path | None) -> str:
     """A path as the manifest will hold it; classes in a path's column stay as they are."""
     root = manifest.parent.resolve()
-    if given_root is None and not Path(value).is_absolute():
+    if not value or (given_root is None and not Path(value).is_absolute()):
         return value
     resolved = (Path(given_root or ".").resolve() / value).resolve()
     if not resolved.is_relative_to(root):

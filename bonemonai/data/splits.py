@@ -213,13 +213,29 @@ def mixed_deal(
     groups = list(manifest.groupby(list(columns), sort=True).indices)
     if sets < 3 or len(groups) % sets:
         raise InputError("manifest", f"has {len(groups)} groups, which cannot be dealt into {sets} equal sets.")
-    order = np.random.default_rng(seed).permutation(len(groups))
-    set_of = {groups[index]: place % sets for place, index in enumerate(order)}
+    set_of = dict(zip(groups, deal_groups(len(groups), sets, seed), strict=True))
     keys = list(zip(*(manifest[column] for column in columns), strict=True))
     dealt = [set_of[key if len(columns) > 1 else (key[0],)] for key in keys]
     for test, val in permutations(range(sets), 2):
         split = [{test: "test", val: "val"}.get(number, "train") for number in dealt]
         yield manifest.assign(split=split, leakage="patients are shared between splits")
+
+
+def deal_groups(groups: int, sets: int, seed: int) -> list[int]:
+    """Deal groups into sets of equal size at random.
+
+    Args:
+        groups: their number, a multiple of ``sets``.
+        sets: their number.
+        seed: of the deal.
+
+    Returns:
+        The set of each group.
+    """
+    order = np.random.default_rng(seed).permutation(groups)
+    places = np.empty(groups, dtype=int)
+    places[order] = np.arange(groups) % sets
+    return [int(place) for place in places]
 
 
 def _shuffled_strata(manifest: pd.DataFrame, seed: int, stratify: str | None) -> list[list[str]]:

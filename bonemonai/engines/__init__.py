@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bundle_root": ["find_bundle_root"],
         "cross_validation": ["CrossValidation"],
         "inference_plan": ["plan_inference"],
+        "parameter_sweep": ["ParameterSweep"],
         "patient_decision": ["PatientDecision", "decide"],
         "predicted_masks": ["write_predicted_masks"],
         "provenance": ["provenance"],

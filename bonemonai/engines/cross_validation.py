@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -90,11 +90,14 @@ class CrossValidation:
         numbers = (int(path.name.removeprefix("fold_")) for path in self.output_dir.glob("fold_[0-9][0-9]"))
         return [self.folder(number) for number in sorted(numbers) if self._is_done(number)]
 
-    def run(self) -> bool:
+    def run(self, pool: Callable[[Path, list[Path]], Any] | None = None) -> bool:
         """Run the folds that are left and that no other process works on.
 
+        Args:
+            pool: called as ``pool(output_dir, folders of folds)`` once all folds are done, by one process at a time.
+
         Returns:
-            Whether all folds are done, so that they can be pooled.
+            Whether all folds are done.
 
         Raises:
             ResumeError: if folds were done with other configs, options or data.
@@ -114,7 +117,11 @@ class CrossValidation:
         left = [fold for fold in self.folds if not self._is_done(fold)]
         if left:
             logger.warning("folds %s are not done yet: whoever ends last pools all, or the next call.", left)
-        return not left
+            return False
+        if pool is not None:
+            with FileLock(self.output_dir / ".pool.lock"):
+                pool(self.output_dir, self.done_folders)
+        return True
 
     def _check_folder(self) -> None:
         """One folder holds folds of one kind."""

@@ -1,4 +1,4 @@
-"""What a classifier says of each patch, as a table."""
+"""What a classifier says of each patch or slice, as a table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from bonemonai.transforms.bone_patches import PATCH_PLACE
 
 
 class PredictionTable:
-    """Handler: write the logits of every patch to a CSV file, from which scores and decisions are computed.
+    """Handler: write the logits of every image to a CSV file, from which scores and decisions are computed.
 
-    A row is a patch: ``subject``, ``diagnosis`` (the true class), ``plane``, ``row`` and ``column`` of its upper left
-    pixel, and ``logit_<class>`` for each class. No patient is named.
+    A row is an image: by default, for a patch, ``subject``, ``diagnosis`` (the true class), ``plane``, ``row`` and
+    ``column`` of its upper left pixel; and ``logit_<class>`` for each class. No patient is named.
 
     Args:
         path: the file, replaced whole when the engine ends.
         classes: names, in the order of the network's outputs.
         class_key: entry of a batch that holds the true class.
+        entries: of a batch, which become the columns before the logits, in place of those of a patch.
 
     Attributes:
         table: of the last run.
@@ -31,8 +32,16 @@ class PredictionTable:
     Attach to MONAI's evaluator, with ``decollate=False``.
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str], class_key: str = "diagnosis") -> None:
-        self.path, self.classes, self.class_key = Path(path), list(classes), class_key
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str],
+        class_key: str = "diagnosis",
+        entries: Sequence[str] | None = None,
+    ) -> None:
+        self.path, self.classes = Path(path), list(classes)
+        patch = {"subject": "subject", class_key: "diagnosis", **PATCH_PLACE}
+        self.columns = patch if entries is None else {name: name for name in entries}
         self.table = pd.DataFrame()
         self._parts: list[pd.DataFrame] = []
 
@@ -47,8 +56,7 @@ class PredictionTable:
 
     def _add(self, engine: Any) -> None:
         batch, logits = engine.state.batch, engine.state.output["pred"].detach().float().cpu()
-        columns: dict[str, Any] = {"subject": list(batch["subject"]), "diagnosis": list(batch[self.class_key])}
-        columns |= {name: torch.as_tensor(batch[key]).tolist() for key, name in PATCH_PLACE.items()}
+        columns: dict[str, Any] = {name: _values(batch[entry]) for entry, name in self.columns.items()}
         # nine digits give back the same float32
         columns |= {f"logit_{name}": logits[:, index].tolist() for index, name in enumerate(self.classes)}
         self._parts.append(pd.DataFrame(columns))
@@ -57,3 +65,7 @@ class PredictionTable:
         self.table = pd.concat(self._parts, ignore_index=True)
         with atomic_path(self.path) as partial:
             self.table.to_csv(partial, index=False, float_format="%.9g")
+
+
+def _values(entry: Any) -> list[Any]:
+    return list(entry.tolist()) if isinstance(entry, torch.Tensor) else list(entry)

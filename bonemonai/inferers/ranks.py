@@ -42,10 +42,15 @@ def world_size() -> int:
 
 
 def local_device() -> torch.device:
-    """This process's own GPU where there are some, else the CPU."""
+    """This process's own GPU where there are some, else the CPU.
+
+    Processes that were started by torchrun but have not joined, such as those that share out the folds of a
+    cross-validation, are told apart by its environment variable.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(idist.get_local_rank()) % torch.cuda.device_count())
+    local_rank = int(os.environ.get("LOCAL_RANK", idist.get_local_rank()))
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def _wait() -> None:

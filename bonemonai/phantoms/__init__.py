@@ -5,6 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "compression_study": ["write_compression_study"],
+        "srmct_compression": ["CompressionPhantom", "PhantomState"],
         "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom", "population_of"],
         "srmct_study": ["write_srmct_study"],
     },

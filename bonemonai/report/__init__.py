@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "attention_report": ["write_attention_report"],
+        "damage_report": ["write_damage_report"],
         "figures": ["overlay_figure", "volume_figure"],
         "lacuna_report": ["write_lacuna_report"],
     },

@@ -68,6 +68,80 @@ def test_empty_and_wrong_arguments() -> None:
         StreamingHistogram(bins=3)
 
 
+finite_blocks = arrays(
+    np.float32, st.integers(1, 9), elements=st.integers(-(10**5), 10**5).map(lambda n: np.float32(n * 0.1))
+)
+
+
+@given(st.lists(finite_blocks, min_size=1, max_size=8), st.sampled_from([2, 100, 1024, 2**16]))
+def test_values_are_found_in_the_bin_they_were_counted_in(blocks: list[np.ndarray], bins: int) -> None:
+    histogram = StreamingHistogram(bins)
+    for block in blocks:
+        histogram.update(block)
+    found = histogram.bin_of(np.concatenate(blocks))
+    np.testing.assert_array_equal(np.bincount(found, minlength=bins), histogram.counts)
+
+
+def test_lowest_of_the_first_block_stays_in_its_bin_when_the_range_grows_below_it() -> None:
+    histogram = StreamingHistogram(2**22)
+    for block in ([0.0, 0.0, 0.1], [-0.1], [0.0, 0.0], [-7.0], [0.0]):
+        histogram.update(np.array(block, np.float32))
+    assert histogram.counts[histogram.bin_of(np.zeros(1, np.float32))].tolist() == [5]
+
+
+def test_integers_that_have_bins_of_their_own() -> None:
+    histogram = StreamingHistogram()
+    histogram.update(np.array([-1000, 3000], np.int16))
+    assert histogram.integral
+    assert np.rint(histogram.centers[histogram.bin_of(np.array([-1000, 3000]))]).tolist() == [-1000, 3000]
+    histogram.update(np.array([32767], np.int16))
+    assert not histogram.integral  # 65,536 bins are too few
+    for values in (np.array([1.0, 2.0]), np.array([0, 65536])):
+        other = StreamingHistogram()
+        other.update(values)
+        assert not other.integral
+    mixed = StreamingHistogram()
+    mixed.update(np.array([1, 2], np.uint8))
+    mixed.update(np.array([1.0], np.float32))
+    assert not mixed.integral
+
+
+def test_stored_histogram_is_the_same(tmp_path: Path) -> None:
+    for values in ([np.array([5, 9], np.uint8)], [np.array([0.3, 0.7]), np.array([-4.0, np.nan]), np.array([99.0])]):
+        histogram = StreamingHistogram(128)
+        for block in values:
+            histogram.update(block)
+        histogram.save(tmp_path / "h.npz", scan="a")
+        again = StreamingHistogram.load(tmp_path / "h.npz", scan="a")
+        assert again is not None
+        assert StreamingHistogram.load(tmp_path / "h.npz", scan="b") is None
+        for name in ("minimum", "maximum", "total", "non_finite", "integral"):
+            assert getattr(again, name) == getattr(histogram, name)
+        np.testing.assert_array_equal(again.centers, histogram.centers)
+        for one in (again, histogram):
+            one.update(np.array([-1000.0, 3.0]))
+        np.testing.assert_array_equal(again.counts, histogram.counts)
+        assert again.percentile(40) == histogram.percentile(40)
+
+
+def test_a_file_of_an_earlier_version_is_no_histogram(tmp_path: Path) -> None:
+    np.savez(tmp_path / "h.npz", counts=np.ones(4, np.int64), ends=np.array([0.0, 1.0, 0.0, 1.0, 0.0]))
+    assert StreamingHistogram.load(tmp_path / "h.npz") is None
+
+
+def test_bins_of_a_volume(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-500, 9000, (4, 5, 6)).astype(np.int16)
+    tifffile.imwrite(tmp_path / "scan.tif", values, photometric="minisblack")
+    histogram = volume_histogram(open_volume(tmp_path / "scan.tif"), bins=2**17, memory=1.0)
+    assert (histogram.counts.size, histogram.total, histogram.integral) == (2**17, 120, True)
+
+
+def test_values_too_far_apart_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "scan.tif", np.array([[[-1.7e308, 1.7e308]]]), photometric="minisblack")
+    with pytest.raises(InputError, match=r"scan\.tif: has no histogram: values from"):
+        volume_histogram(open_volume(tmp_path / "scan.tif"))
+
+
 @pytest.mark.parametrize(("value", "cause"), [(np.nan, "2 values that are NaN"), (0.0, "a single grey value, 0.0")])
 def test_useless_volumes_are_refused(tmp_path: Path, value: float, cause: str) -> None:
     array = np.zeros((3, 4, 5), np.float32)

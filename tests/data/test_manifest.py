@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bonemonai.data import manifest as data_manifest
 from bonemonai.data import manifest_items, read_manifest, write_manifest
 from bonemonai.errors import InputError
 
@@ -79,6 +80,43 @@ def test_missing_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_several_planes_of_one_image_are_no_duplicates(folder: Path) -> None:
     assert len(read_manifest(manifest(folder, "patient,image,plane\nP1,a,3\nP1,a,9\n"))) == 2
+
+
+def test_slices_of_one_image_are_no_duplicates_but_doubled_ones_are(folder: Path) -> None:
+    head = "patient,image,plane,index\n"
+    assert len(read_manifest(manifest(folder, head + "P1,a,XY,3\nP1,a,XZ,3\nP1,a,XY,4\n"))) == 3
+    with pytest.raises(InputError, match="row 4: doubles an earlier row"):
+        read_manifest(manifest(folder, head + "P1,a,XY,3\nP1,a,XZ,3\nP1,a,XY,3\n"))
+
+
+def test_numbers_of_rows_hide_no_doubled_row(folder: Path) -> None:
+    with pytest.raises(InputError, match="row 3: doubles an earlier row"):
+        read_manifest(manifest(folder, "index,patient,image\n0,P1,a\n1,P1,a\n"))
+
+
+def test_masks_of_phantoms_are_paths_and_may_be_empty(folder: Path) -> None:
+    path = manifest(folder, "patient,image,crack,ring\nP1,a,c,\nP1,b,,c\n")
+    table = read_manifest(path)
+    assert table["crack"].tolist() == [str(folder / "c"), ""]
+    assert table["ring"].tolist() == ["", str(folder / "c")]
+    for root in (None, folder):
+        write_manifest(table, folder / "copy.csv", root=root)
+        assert (folder / "copy.csv").read_text() == path.read_text()
+    with pytest.raises(InputError, match="row 3: 'nowhere' does not exist"):
+        read_manifest(manifest(folder, "patient,image,crack\nP1,a,c\nP1,b,nowhere\n"))
+
+
+def test_each_path_is_looked_up_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f"P1,{image},XY,{index}\n" for image in "ab" for index in range(50))
+    path = manifest(folder, "patient,image,plane,index\n" + rows)
+    seen = []
+    real = data_manifest._resolve
+    monkeypatch.setattr(data_manifest, "_resolve", lambda *given: seen.append(given[2]) or real(*given))
+    table = read_manifest(path)
+    assert seen == ["a", "b"]
+    assert table["image"].tolist() == [str(folder / "a")] * 50 + [str(folder / "b")] * 50
+    write_manifest(table, path)
+    assert read_manifest(path).equals(table)
 
 
 def test_label_may_be_a_class(folder: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from bonemonai.data import count_folds, leave_one_patient_per_class_out, read_fold, split_by_ratio, split_k_fold
 from bonemonai.data.manifest import refuse_shared_patients
+from bonemonai.data.splits import deal_groups
 from bonemonai.errors import InputError
 
 
@@ -84,6 +86,15 @@ def test_leave_one_patient_per_class_out_gives_every_pair() -> None:
     pairs = [tuple(patients(manifest, "test")) for manifest in leave_one_patient_per_class_out(study(3, 3))]
     assert len(set(pairs)) == 9
     assert all(h[0] == "H" and o[0] == "O" for h, o in pairs)
+
+
+@given(st.integers(1, 6), st.integers(2, 6), st.integers(0, 99))
+def test_groups_are_dealt_equally_and_by_the_seed(each: int, sets: int, seed: int) -> None:
+    dealt = deal_groups(each * sets, sets, seed)
+    assert sorted(dealt) == sorted(list(range(sets)) * each)
+    assert dealt == deal_groups(each * sets, sets, seed)
+    order = np.random.default_rng(seed).permutation(each * sets)
+    assert [dealt[group] for group in order] == [place % sets for place in range(each * sets)]
 
 
 def test_refusals() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from bonemonai.engines import CrossValidation
 from bonemonai.errors import InputError, OutputError, ResumeError
@@ -131,3 +131,21 @@ def test_a_file_that_an_option_names_counts_by_its_content_and_is_not_named(
     (tmp_path / "somebody.pth").write_text("other weights")
     with pytest.raises(ResumeError, match="was done with other options"):
         validation(tmp_path, configs, options=options).run()
+
+
+def test_pooling_waits_for_all_folds_and_for_other_processes(tmp_path: Path, configs: dict[str, list[str]]) -> None:
+    pooled: list[list[str]] = []
+
+    def pool(folder: Path, folders: list[Path]) -> None:
+        # another process would have to wait
+        with pytest.raises(Timeout), FileLock(folder / ".pool.lock", timeout=0, is_singleton=False):
+            pass
+        pooled.append([path.name for path in folders])
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / ".fold_01.lock"):
+        assert not validation(tmp_path, configs).run(pool)
+    assert pooled == []
+    assert validation(tmp_path, configs).run(pool)
+    assert pooled == [["fold_00", "fold_01", "fold_02"]]

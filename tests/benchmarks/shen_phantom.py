@@ -1,0 +1,103 @@
+"""Paper 2 on phantoms: twenty folds a bone, detection limits, the ablation, a mixed deal, Grad-CAM, the report.
+
+``python -m tests.benchmarks.shen_phantom OUT`` runs every step of the bundle by its own configs and prints what
+bundles/bone_srmct_damage_classification/docs/README.md quotes. The same call goes on where it was stopped; given to
+several processes, each takes other folds.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from bonemonai.data.json_file import read_json
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / "bundles" / "bone_srmct_damage_classification" / "configs"
+BONES = ("cortical", "trabecular")
+
+
+def step(*names: str, **options: Any) -> None:
+    from monai.bundle import create_workflow
+
+    start = time.perf_counter()
+    files = [str(CONFIGS / f"{name}.json") for name in names]
+    create_workflow(config_file=files, logging_file=False, **options).run()
+    click.echo(f"{' '.join(names)}: {time.perf_counter() - start:.0f} s")
+
+
+def prepare(folder: Path, bone: str, *, size: int, crop: int, slices: int, states: int, seed: int) -> None:
+    """Make the study and prepare it twice: as the paper does, and without matching and median."""
+    from bonemonai.phantoms import write_compression_study
+
+    raw = folder / "raw" / "manifest.csv"
+    if not raw.exists():
+        write_compression_study(
+            raw.parent, bone=bone, samples=5, states=states, shape=(size,) * 3, seed=seed, motion_voxels=1.0
+        )
+    common = {"manifest_path": str(raw), "crop_size": crop, "slices_per_plane": slices}
+    step("prepare", output_dir=str(folder / "prepared"), **common)
+    step("prepare", "without_processing", output_dir=str(folder / "unprocessed"), **common)
+
+
+def cross_validate(folder: Path, name: str, bone: str, manifest: str, **options: Any) -> pd.DataFrame | None:
+    out = folder / name
+    step(
+        "cross_validate", bone=bone, scale="smoke", output_dir=str(out), manifest_path=str(folder / manifest), **options
+    )
+    if not (out / "scores.csv").exists():
+        return None
+    record = read_json(out / "results.json") or {}
+    table = pd.read_csv(out / "detection_limits.csv")
+    scores = pd.read_csv(out / "scores.csv")
+    overall = table.groupby("load_state")["overall"].mean()
+    click.echo(f"\n{bone} {name}: best {record['best_fold']}\n{scores.round(4).to_string(index=False)}")
+    click.echo("overall accuracy by state: " + ", ".join(f"{state}: {value:.3f}" for state, value in overall.items()))
+    return scores
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--size", default=80, show_default=True, help="Edge of a scan, voxels.")
+@click.option(
+    "--crop", default=64, show_default=True, help="Edge of the box, voxels; images of 64 pixels are trained on."
+)
+@click.option("--slices", default=24, show_default=True, help="A plane and scan.")
+@click.option("--states", default=8, show_default=True, help="Loading states.")
+@click.option("--epochs", default=20, show_default=True)
+@click.option("--folds", default=20, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--bones", default=",".join(BONES), show_default=True)
+def main(
+    out: Path, size: int, crop: int, slices: int, states: int, epochs: int, folds: int, seed: int, bones: str
+) -> None:
+    warnings.filterwarnings("ignore", category=UserWarning)
+    from bonemonai.inferers import tune_allocator
+
+    tune_allocator()
+    options = {"folds": list(range(folds)), "options": {"max_epochs": epochs}, "seed": seed}
+    results = {}
+    for bone in bones.split(","):
+        folder = out.resolve() / bone
+        prepare(folder, bone, size=size, crop=crop, slices=slices, states=states, seed=seed)
+        cross_validate(folder, "cnn", bone, "prepared/slices.csv", **options)
+        cross_validate(folder, "ablation", bone, "unprocessed/slices.csv", **options)
+        cross_validate(folder, "mixed", bone, "prepared/slices.csv", deal="random", allow_leakage=True, **options)
+        best = (read_json(folder / "cnn" / "results.json") or {}).get("best_fold")
+        if best and not (folder / "gradcam" / "gradcam.csv").exists():
+            overlay = ["trabecular"] if bone == "trabecular" else []
+            step("train", *overlay, "smoke", "gradcam", manifest_path=str(folder / "prepared" / "slices.csv"), every=6,
+                 fold=int(best.removeprefix("fold_")), checkpoint=str(folder / "cnn" / best / "model.pt"),
+                 output_dir=str(folder / "gradcam"))  # fmt: skip
+        results |= {f"{bone}/cnn": str(folder / "cnn"), f"{bone}/cnn/mixed": str(folder / "mixed")}
+    gradcam = {f"{bone}/cnn": str(out.resolve() / bone / "gradcam") for bone in bones.split(",")}
+    step("report", results=results, gradcam=gradcam, output_dir=str(out.resolve() / "report"), overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
