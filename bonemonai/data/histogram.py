@@ -13,6 +13,8 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
+_IN_CACHE = 2**15  # values at once: their float64 copies stay in a core's cache
+
 
 class StreamingHistogram:
     """Counts values block by block in one pass, in bounded memory.
@@ -93,7 +95,13 @@ class StreamingHistogram:
         low, high = float(flat.min()), float(flat.max())
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._cover(low, high)
-        self.counts += np.bincount(self.bin_of(flat), minlength=self.counts.size)
+        if _is_narrow(flat):
+            # one count a value, then one bin a value
+            found = np.bincount(flat.astype(np.intp) - int(low))
+            bins = self.bin_of(np.arange(int(low), int(high) + 1))
+            self.counts += np.bincount(bins, weights=found, minlength=self.counts.size).astype(np.int64)
+        else:
+            self.counts += np.bincount(self.bin_of(flat), minlength=self.counts.size)
 
     def bin_of(self, values: NDArray[Any]) -> NDArray[np.int32]:
         """Number of the bin that holds each value; values outside the range get the outermost.
@@ -101,13 +109,27 @@ class StreamingHistogram:
         Args:
             values: any shape, finite.
         """
-        bins = (self._bin_of_first(values) - float(self._first_bin)) * 2.0**-self._level
-        return np.clip(bins, 0, self.counts.size - 1).astype(np.int32)
+        flat = np.asarray(values).reshape(-1)
+        bins = np.empty(flat.size, dtype=np.int32)
+        if _is_narrow(flat) and flat.size > 2**16:
+            low = int(flat.min())
+            every = self.bin_of(np.arange(low, int(flat.max()) + 1))
+            every.take(flat.astype(np.intp) - low, out=bins)
+            return bins.reshape(np.shape(values))
+        for start in range(0, flat.size, _IN_CACHE):
+            position = self._bin_of_first(flat[start : start + _IN_CACHE])
+            position -= float(self._first_bin)
+            position *= 2.0**-self._level
+            bins[start : start + _IN_CACHE] = np.clip(position, 0, self.counts.size - 1, out=position)
+        return bins.reshape(np.shape(values))
 
     def _bin_of_first(self, values: Any) -> NDArray[np.float64]:
         """Number of the bin in the first range, which never changes: a multiple of it would be rounded elsewhere."""
         scale = self.counts.size / self._first_width
-        return np.floor((np.asarray(values, dtype=np.float64) - self._origin) * scale)
+        position = np.array(values, dtype=np.float64)
+        position -= self._origin
+        position *= scale
+        return np.asarray(np.floor(position))
 
     def _cover(self, low: float, high: float) -> None:
         if self._first_width == 0.0:
@@ -181,6 +203,11 @@ class StreamingHistogram:
         share = (wanted - before) / max(int(self.counts[index]), 1)
         step = self._width / self.counts.size
         return float(np.clip(self._low + step * (index + share), self.minimum, self.maximum))
+
+
+def _is_narrow(values: NDArray[Any]) -> bool:
+    """Whether there are so few possible values that each can be looked up."""
+    return values.dtype.kind in "ui" and values.dtype.itemsize <= 2
 
 
 def volume_histogram(
