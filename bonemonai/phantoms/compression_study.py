@@ -54,7 +54,7 @@ def write_compression_study(
         samples: how many, at least 1.
         states: loading states of each, at least 2; the paper has 20 (cortical) and 15 (trabecular).
         shape: of each scan, (planes, rows, columns), each at least 16.
-        seed: of the first sample; the others count on from it.
+        seed: of the study; no two studies share a sample, see :func:`sample_seed`.
         voxel_size_um: edge length of a voxel.
         artefacts: draw what the scanner does differently from state to state.
         motion_voxels: how far samples move between states, in voxels; 0 writes registered scans.
@@ -73,7 +73,7 @@ def write_compression_study(
         raise InputError("samples", f"must be >= 1, got {samples!r}.")
     folder = Path(folder)
     phantoms = [
-        CompressionPhantom(bone, shape, seed + index, states, voxel_size_um, artefacts, motion_voxels)
+        CompressionPhantom(bone, shape, sample_seed(seed, index), states, voxel_size_um, artefacts, motion_voxels)
         for index in range(samples)
     ]
     names = [sample_name(bone, index) for index in range(samples)]
@@ -100,7 +100,7 @@ def write_compression_study(
                 bar.update()
     write_manifest(pd.DataFrame(rows), folder / "manifest.csv")
     with atomic_path(folder / "manifest.json") as partial:
-        partial.write_text(json.dumps(_data_card(names, phantoms), indent=2) + "\n")
+        partial.write_text(json.dumps(_data_card(names, phantoms, seed), indent=2) + "\n")
     return folder / "manifest.csv"
 
 
@@ -128,7 +128,17 @@ def _write_stack(path: Path, volume: NDArray[np.float32] | NDArray[np.uint8], vo
         writer.write(volume)
 
 
-def _data_card(names: list[str], phantoms: list[CompressionPhantom]) -> dict[str, object]:
+def sample_seed(seed: int, index: int) -> int:
+    """Seed of a sample; counting on from the study's would give studies 0 and 1 four samples of five in common.
+
+    Args:
+        seed: of the study.
+        index: of the sample.
+    """
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def _data_card(names: list[str], phantoms: list[CompressionPhantom], seed: int) -> dict[str, object]:
     first = phantoms[0]
     return {
         "name": f"bonemonai compression phantom, {first.bone} bone",
@@ -139,7 +149,7 @@ def _data_card(names: list[str], phantoms: list[CompressionPhantom]) -> dict[str
         "drawn": _DRAWN[first.bone],
         "limits": "nothing deforms, cracked bone is replaced by fluid, canals and struts are no measured ones",
         "shape": list(first.shape),
-        "seed": first.seed,
+        "seed": seed,
         "voxel_size_um": [first.voxel_size_um] * 3,
         "units": "raw (arbitrary grey values)",
         "states": first.states,

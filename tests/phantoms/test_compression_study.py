@@ -8,7 +8,7 @@ import pytest
 from bonemonai.data import open_volume, read_data_card, read_manifest
 from bonemonai.errors import InputError
 from bonemonai.phantoms import CompressionPhantom, write_compression_study
-from bonemonai.phantoms.compression_study import sample_name
+from bonemonai.phantoms.compression_study import sample_name, sample_seed
 
 SHAPE = (18, 20, 24)
 
@@ -45,7 +45,7 @@ def test_card_says_what_was_drawn(path: Path) -> None:
     assert (card["kind"], card["seed"], card["licence"]) == ("synthetic", 7, "Apache-2.0")
     assert card["units"].startswith("raw")
     assert card["states"] == 3
-    fractions = [CompressionPhantom("trabecular", SHAPE, seed).bone_volume_fraction for seed in (7, 8)]
+    fractions = [CompressionPhantom("trabecular", SHAPE, sample_seed(7, k)).bone_volume_fraction for k in (0, 1)]
     assert list(card["bv_tv"]) == ["TB5", "TB6"]
     assert list(card["bv_tv"].values()) == pytest.approx(fractions, abs=1e-5)
     assert "to_first" not in card
@@ -54,8 +54,12 @@ def test_card_says_what_was_drawn(path: Path) -> None:
 def test_card_of_a_moved_study_has_the_motion_to_undo(tmp_path: Path) -> None:
     path = write_compression_study(tmp_path, samples=1, states=2, shape=(16, 16, 16), seed=5, motion_voxels=1.5)
     found = np.array(read_data_card(path)["to_first"]["CB5"])
-    phantom = CompressionPhantom("cortical", (16, 16, 16), 5, 2, motion_voxels=1.5)
+    phantom = CompressionPhantom("cortical", (16, 16, 16), sample_seed(5, 0), 2, motion_voxels=1.5)
     np.testing.assert_allclose(found, [np.eye(4), phantom.to_first(2)], atol=1e-6)
+
+
+def test_no_two_studies_share_a_sample() -> None:
+    assert len({sample_seed(seed, index) for seed in range(20) for index in range(20)}) == 400
 
 
 def test_samples_are_named_as_the_papers() -> None:
