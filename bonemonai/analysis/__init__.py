@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_predictions",
             "write_classification_results",
         ],
-        "damage_gradcam": ["summarise_damage_gradcam", "write_damage_gradcam"],
+        "damage_gradcam": ["clear_damage_gradcam", "summarise_damage_gradcam", "write_damage_gradcam"],
         "damage_scores": [
             "DAMAGE_METRICS",
             "clear_damage_results",

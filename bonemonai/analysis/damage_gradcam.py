@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
 
+from bonemonai.analysis.classification_results import clear_results
 from bonemonai.analysis.gradcam import gradcam_maps, share_on_mask
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.data_card import NOT_A_DEVICE
+from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,9 @@ def write_damage_gradcam(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 20,
+    about: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Write ``gradcam.csv``, a row a slice, and ``gradcam_states.npz``, images and maps for a figure.
+    """Write ``gradcam.csv``, a row a slice, ``gradcam_states.npz``, images and maps for a figure, and ``gradcam.json``.
 
     Columns: ``subject``, ``load_state``, ``plane``, ``index``, ``decision``, and for either mask, crack and ring,
     ``crack_share`` (of the map's mass on the mask; empty where the map is 0 everywhere) and ``crack_area`` (of the
@@ -59,6 +63,7 @@ def write_damage_gradcam(
         output_dir: of both files.
         device: of the network.
         batch_size: slices at once.
+        about: provenance for ``gradcam.json``; JSON values.
 
     Returns:
         The table; NaN is what the file leaves empty.
@@ -99,13 +104,26 @@ def write_damage_gradcam(
     columns |= {name: table[name].to_numpy(dtype=np.int64) for name in ("load_state", "index")}
     with atomic_path(Path(output_dir) / "gradcam_states.npz") as partial, open(partial, "wb") as stream:
         np.savez_compressed(stream, image=np.stack(images), map=np.stack(maps), crack=np.stack(cracks), **columns)
+    write_json(Path(output_dir) / "gradcam.json", {"note": NOT_A_DEVICE, "layer": layer, **(about or {})})
     silent = sum(not cam.any() for cam in maps)
     logger.info("Grad-CAM: %d of %d slices show nothing that speaks for the decision.", silent, len(maps))
     return table
 
 
+def clear_damage_gradcam(output_dir: str | Path, *, overwrite: bool = False) -> None:
+    """Remove earlier maps, all their files, see :func:`bonemonai.analysis.classification_results.clear_results`.
+
+    Args:
+        output_dir: of the files.
+        overwrite: must be said where there are any.
+    """
+    clear_results(output_dir, overwrite=overwrite, files=("gradcam.csv", "gradcam_states.npz", "gradcam.json"))
+
+
 def summarise_damage_gradcam(table: pd.DataFrame) -> dict[str, float]:
-    """Mean shares of Grad-CAM mass on cracks and on rings, over slices that have the mask and a map.
+    """Mean shares of Grad-CAM mass on cracks and on rings, over slices decided to be failed that have mask and map.
+
+    Maps speak for the decision: one of a slice decided to be pristine says nothing of what damage looks like.
 
     Args:
         table: as :func:`write_damage_gradcam` returns it or ``gradcam.csv`` holds it.
@@ -118,7 +136,7 @@ def summarise_damage_gradcam(table: pd.DataFrame) -> dict[str, float]:
     """
     summary: dict[str, float] = {}
     for name in _MASKS:
-        with_mask = table[table[f"{name}_area"] > 0]
+        with_mask = table[(table[f"{name}_area"] > 0) & (table["decision"] == "failed")]
         counted = with_mask.dropna(subset=[f"{name}_share"])
         share, area = (float(counted[f"{name}_{column}"].mean()) for column in ("share", "area"))
         summary |= {

@@ -32,7 +32,7 @@ _PLACE = ("subject", "load_state", "plane", "index")
 _NUMBERS = ("load_state", "index", "logit_pristine", "logit_failed")
 _PLANES = ("XY", "XZ", "YZ")
 _TABLES = ("predictions", "scores", "detection_limits", "detection_band", "folds", "gradcam")
-_FILES = (*(f"{name}.csv" for name in _TABLES), "gradcam_states.npz", "results.json")
+_FILES = (*(f"{name}.csv" for name in _TABLES), "gradcam_states.npz", "gradcam.json", "results.json")
 _AGAIN = "predict the images again"
 
 
@@ -56,11 +56,12 @@ def read_damage_predictions(path: str | Path) -> pd.DataFrame:
     return _checked(table, path)
 
 
-def score_damage(predictions: pd.DataFrame) -> dict[str, float]:
+def score_damage(predictions: pd.DataFrame, failed_state: int | None = None) -> dict[str, float]:
     """Score the pristine and the failed images; states between are not counted.
 
     Args:
         predictions: one row an image, see the module.
+        failed_state: state that was trained on as failed, where that is not the highest.
 
     Returns:
         ``accuracy`` over both, ``accuracy_pristine``, ``accuracy_failed``; ``softmax_pristine`` and
@@ -74,6 +75,8 @@ def score_damage(predictions: pd.DataFrame) -> dict[str, float]:
         Shen et al., Figs. 4c and 8.
     """
     table = _judged(predictions)
+    if failed_state is not None:
+        table = _judged(predictions[table["load_state"].to_numpy() <= failed_state])
     single = table["subject"][table["first"] == table["last"]]
     if len(single):
         cause = f"hold one loading state of {single.iloc[0]}; pristine and failed are its lowest and its highest"
@@ -165,7 +168,8 @@ def write_damage_results(
         output_dir: holds ``predictions.csv``.
         model: its name.
         about: provenance; JSON values.
-        split: JSON values: ``test`` and ``val``, lists of subjects, and ``leakage``, why the scores say nothing of an
+        split: JSON values: ``test`` and ``val``, lists of subjects, ``failed_state``, where another than the highest
+            was trained on, and ``leakage``, why the scores say nothing of an
             unseen sample, where that is so.
 
     Returns:
@@ -177,7 +181,7 @@ def write_damage_results(
     """
     folder = Path(output_dir)
     predictions = read_damage_predictions(folder / "predictions.csv")
-    scores = score_damage(predictions)
+    scores = score_damage(predictions, _mapping(split).get("failed_state"))
     _write(folder / "scores.csv", pd.DataFrame({"metric": list(scores), "value": list(scores.values())}))
     _write(folder / "detection_limits.csv", detection_limits(predictions))
     said = None if split is None else dict(split)
@@ -218,11 +222,11 @@ def pool_damage_folds(output_dir: str | Path, folders: Sequence[Path], *, model:
     rows, limits = [], []
     for path, name, record in zip(folders, names, records, strict=True):
         predictions = read_damage_predictions(Path(path) / "predictions.csv")
+        split = _mapping(record.get("split"))
         try:
-            scores = score_damage(predictions)
+            scores = score_damage(predictions, split.get("failed_state"))
         except InputError as error:
             raise InputError(Path(path) / "predictions.csv", error.cause) from error
-        split = _mapping(record.get("split"))
         test = split.get("test") or sorted(predictions["subject"].unique())
         rows.append({"fold": name, "test": _named(test), "val": _named(split.get("val")), **scores})
         limits.append(detection_limits(predictions).assign(fold=name))
@@ -235,7 +239,8 @@ def pool_damage_folds(output_dir: str | Path, folders: Sequence[Path], *, model:
     _write(folder / "scores.csv", pooled)
     _write(folder / "detection_limits.csv", every[["fold", *every.columns.drop("fold")]])
     _write(folder / "detection_band.csv", detection_band(every))
-    kept = {name: records[0].get(name) for name in ("bonemonai", "packages", "configs", "options", "seed", "tested_on")}
+    names_kept = ("bonemonai", "packages", "configs", "options", "seed", "tested_on", "bone", "deal")
+    kept = {name: records[0].get(name) for name in names_kept if name in records[0]}
     results = {
         "model": model, "note": NOT_A_DEVICE, "folds": names, "best_fold": names[int(folds["accuracy"].argmax())],
         "weights": records[0].get("weights"), "weights_of_folds": [record.get("weights") for record in records],

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cached_patch_dataset": ["CachedPatchDataset"],
-        "damage_folds": ["CLASSES", "count_damage_folds", "describe_fold", "read_damage_fold"],
+        "damage_folds": ["CLASSES", "count_damage_folds", "describe_fold", "read_damage_fold", "slice_size"],
         "data_card": ["describe_training_data", "read_data_card", "refuse_trained_on"],
         "fingerprint": ["fingerprint"],
         "json_file": ["read_json", "write_json"],
@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "plane_dataset": ["PlaneDataset"],
         "prepared_volume": ["PreparedVolume"],
         "scan_dataset": ["Scan", "ScanDataset"],
-        "scan_preparation": ["ScanPreparation"],
+        "scan_preparation": ["ScanPreparation", "refuse_other_preparation"],
         "slice_dataset": ["SliceDataset", "every_nth_slice"],
         "slice_selection": ["intensity_artefact", "relative_planes", "select_slices"],
         "selected_planes": ["SelectedPlanes"],

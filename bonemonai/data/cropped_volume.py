@@ -61,6 +61,6 @@ def centre_box(volume: Volume, size: int | Sequence[int] | None) -> tuple[tuple[
         raise InputError("crop_size", f"must be one number or three (voxels), got {size!r}.") from error
     if min(wanted) < 1 or any(n > whole for n, whole in zip(wanted, volume.shape, strict=True)):
         raise InputError(
-            volume.path, f"is {volume.shape} voxels: no box of {wanted} can be cut from it; say a smaller --crop_size."
+            volume.path, f"is {volume.shape} voxels: no box of {wanted} can be cut from it; choose a smaller crop_size."
         )
     return tuple((whole - n) // 2 for whole, n in zip(volume.shape, wanted, strict=True)), wanted

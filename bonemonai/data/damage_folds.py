@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bonemonai.data.manifest import distinct, patient_key, read_manifest, refuse_shared_patients
 from bonemonai.data.scan_preparation import PLANES
 from bonemonai.data.splits import deal_groups
+from bonemonai.data.volume import open_volume
 from bonemonai.errors import InputError
 
 CLASSES = ("pristine", "failed")
@@ -99,20 +101,32 @@ def count_damage_folds(path: str | Path, *, deal: str = "samples", sets: int = 5
     return found * (found - 1)
 
 
-def describe_fold(manifest: pd.DataFrame) -> dict[str, str | list[str]]:
+def describe_fold(manifest: pd.DataFrame, *, failed_state: int | None = None) -> dict[str, Any]:
     """Who tests and who validates, by pseudonym, and whether that is leakage; JSON values.
 
     Args:
         manifest: as :func:`read_damage_fold` returns it.
+        failed_state: that it was read with.
     """
-    described: dict[str, str | list[str]] = {}
+    described: dict[str, Any] = {}
     for split in ("test", "val"):
         rows = manifest[manifest["split"] == split]
         names = rows["subject"] + (" " + rows["plane"] if "leakage" in manifest else "")
         described[split] = distinct(names.tolist())
+    if failed_state is not None:
+        described["failed_state"] = failed_state
     if "leakage" in manifest:
         described["leakage"] = LEAKAGE
     return described
+
+
+def slice_size(manifest: pd.DataFrame) -> int:
+    """Longest edge of the slices of a manifest, voxels: the window in which a trained network sees a scan.
+
+    Args:
+        manifest: as :func:`read_damage_fold` returns it.
+    """
+    return max(max(open_volume(image).shape) for image in distinct(manifest["image"].tolist())[:1])
 
 
 def _read(path: str | Path) -> pd.DataFrame:

@@ -74,11 +74,15 @@ def refuse_trained_on(weights: Mapping[str, Any], manifest: pd.DataFrame, split:
     Raises:
         InputError: naming a scan.
     """
-    known = set((weights.get("trained_on") or {}).get("scans") or ())
-    for row in manifest_items(manifest, split) if known else ():
+    trained = weights.get("trained_on") or {}
+    known = set(trained.get("scans") or ())
+    if split == "test":  # whose scans chose the weights' epoch are no test either
+        known |= set(trained.get("scans_validated_on") or ())
+    items = {row["image"]: row for row in (manifest_items(manifest, split) if known else ())}
+    for row in items.values():
         if scan_digests([row])[0] in known:
             raise InputError(
-                row["image"], f"is in split {split!r}, but these weights were trained on it; another fold?"
+                row["image"], f"is in split {split!r}, but these weights were trained or chosen on it; another fold?"
             )
 
 
@@ -102,8 +106,11 @@ def describe_training_data(
         },
         "scans": scan_digests(manifest_items(manifest, "train") if items is None else items),
     }
-    if card.get("masks_predicted_by"):
-        described["masks_predicted_by"] = card["masks_predicted_by"]
+    if "val" in set(manifest["split"]):
+        described["scans_validated_on"] = scan_digests(manifest_items(manifest, "val"))
+    for name in ("masks_predicted_by", "preparation"):
+        if card.get(name):
+            described[name] = card[name]
     if "leakage" in manifest:
         described["leakage"] = ", ".join(distinct(manifest["leakage"].tolist()))
     return described

@@ -99,7 +99,7 @@ def register_rigid(
     if not after > _UNRELATED or after < before - 1e-3:
         raise InputError(
             moving.path, f"cannot be registered: grey values correlate by {after:.3f} after, by {before:.3f} before. "
-            "If it lies right already, say --registered True."
+            "If it lies right already, state that it is registered."
         )  # fmt: skip
     return Registration(transform, after, before)
 

@@ -63,7 +63,7 @@ class ResampledVolume(DerivedVolume):
         refuse_interpolation(interpolation)
         if interpolation == "bspline" and min(base.shape) < _THINNEST:
             raise InputError(
-                base.path, f"is {base.shape} voxels, too thin for cubic splines; say --interpolation linear."
+                base.path, f"is {base.shape} voxels, too thin for cubic splines; choose linear interpolation."
             )
         planes, rows, columns = (int(n) for n in size)
         self.start, self.interpolation = tuple(int(n) for n in start), interpolation
@@ -104,15 +104,21 @@ class ResampledVolume(DerivedVolume):
         return np.asarray(points @ self._matrix[:3, :3].T + self._matrix[:3, 3])
 
     def _share_outside(self) -> float:
-        """Counted on every eighth voxel along each axis."""
-        axes = [np.arange(first, first + n, 8) for first, n in zip(self.start, self.shape, strict=True)]
-        outside = total = 0
-        for plane in axes[0]:
-            grid = np.stack(np.meshgrid([plane], axes[1], axes[2], indexing="ij"), axis=-1).reshape(-1, 3)
-            moved = self._moved(grid.astype(np.float64))
-            wrong = (moved < -0.5) | (moved > np.asarray(self.base.shape) - 0.5)
-            outside, total = outside + int(wrong.any(axis=1).sum()), total + len(grid)
-        return outside / total
+        """Exact: of each row of the box, the run of columns that falls into the scan is counted."""
+        planes, rows = (np.arange(first, first + n) for first, n in zip(self.start[:2], self.shape[:2], strict=True))
+        low = np.full((len(planes), len(rows)), float(self.start[2]))
+        high = low + self.shape[2] - 1
+        for axis, extent in enumerate(self.base.shape):
+            by_plane, by_row, by_column, offset = self._matrix[axis]
+            rest = by_plane * planes[:, None] + by_row * rows[None] + offset
+            if abs(by_column) < 1e-12:
+                high = np.where((rest < -0.5) | (rest > extent - 0.5), low - 1, high)
+                continue
+            ends = np.sort([(-0.5 - rest) / by_column, (extent - 0.5 - rest) / by_column], axis=0)
+            # a hair's breadth is rounding
+            low, high = np.maximum(low, np.ceil(ends[0] - 1e-9)), np.minimum(high, np.floor(ends[1] + 1e-9))
+        inside = np.clip(high - low + 1, 0, None).sum()
+        return 1 - float(inside) / (len(planes) * len(rows) * self.shape[2])
 
 
 def refuse_interpolation(interpolation: str) -> None:

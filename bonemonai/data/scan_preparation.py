@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 PLANES = ("XY", "XZ", "YZ")  # at right angles to plane, row and column
 MASKS = ("crack", "ring")
 Matching = Literal["sample", "bone", "none"]
-_DOUBTFUL = 0.5  # correlation of a registered scan with the first, below which it should be looked at
+_DOUBTFUL = 0.25  # correlation of a registered scan with the first, below which it should be looked at
 
 
 class ScanPreparation:
@@ -154,9 +154,9 @@ class ScanPreparation:
                 raise InputError(scan.path, "states no voxel size; give it in the manifest's column voxel_size_um.")
             for extent in centre_box(grid, self.crop_size)[1]:
                 slice_numbers(extent, self.slices_per_plane)
-            if not self.registered:
-                continue
-            if scan.shape != grid.shape:
+            for mask in self._masks(number):
+                self._open_mask(number, mask, scan)
+            if self.registered and scan.shape != grid.shape:
                 raise InputError(scan.path, f"has shape {scan.shape}, its sample's first scan {grid.shape}.")
             if not np.allclose(scan.voxel_size_um, grid.voxel_size_um, rtol=1e-6):
                 raise InputError(
@@ -172,10 +172,12 @@ class ScanPreparation:
         if self._made_from(number) not in (None, expected) and not self.overwrite:
             raise ResumeError(
                 path,
-                "was prepared from other data or with other options; say --overwrite True, or choose another folder.",
+                "was prepared from other data or with other options; ask for overwrite, or choose another folder.",
             )
-        for stale in (record, self._output(number, ".tfm")):
-            stale.unlink(missing_ok=True)
+        # slices.csv never lists scans that were prepared in different ways
+        with FileLock(self.output_dir / ".slices.lock"):
+            for stale in (self._slices, self._slices.with_suffix(".json"), record, self._output(number, ".tfm")):
+                stale.unlink(missing_ok=True)
         _, registration, outside = self._cut(number)
         about: dict[str, Any] = {
             "fingerprint": expected,
@@ -224,7 +226,12 @@ class ScanPreparation:
         # half a dozen copies of a block are held on its way through the filters
         together = volume.planes_within(self.memory / 6)
         with writer, tqdm(total=volume.shape[0], desc=path.name, disable=not self.progress, leave=False) as bar:
-            for _, block in volume.blocks(max(together, min(16, volume.shape[0]))):
+            for start, block in volume.blocks(max(together, min(16, volume.shape[0]))):
+                if block.dtype.kind == "f" and not np.isfinite(block).all():
+                    raise InputError(
+                        volume.path,
+                        f"planes {start} to {start + len(block) - 1} of the box hold NaN or infinite values.",
+                    )
                 writer.write(block)
                 bar.update(len(block))
 
@@ -234,9 +241,7 @@ class ScanPreparation:
         scan, grid = self._open(number), self._open(first)
         volume = scan
         if column != "image":
-            volume = open_volume(self._path(number, column), voxel_size_um=scan.voxel_size_um)
-            if volume.shape != scan.shape:
-                raise InputError(volume.path, f"has shape {volume.shape}, its scan {scan.shape}.")
+            volume = self._open_mask(number, column, scan)
         start, size = centre_box(grid, self.crop_size)
         if self.registered or number == first:
             return CroppedVolume(volume, start, size), None, 0.0
@@ -251,8 +256,18 @@ class ScanPreparation:
     def _cuts(self) -> dict[int, Registration]:
         return {}
 
+    @property
+    def _slices(self) -> Path:
+        return self.output_dir / "slices.csv"
+
     def _open(self, number: int) -> Volume:
         return open_volume(self._path(number, "image"), voxel_size_um=self._path(number, "voxel_size_um") or None)
+
+    def _open_mask(self, number: int, column: str, scan: Volume) -> Volume:
+        volume = open_volume(self._path(number, column), voxel_size_um=scan.voxel_size_um)
+        if volume.shape != scan.shape:
+            raise InputError(volume.path, f"has shape {volume.shape}, its scan {scan.shape}.")
+        return volume
 
     def _output(self, number: int, ending: str) -> Path:
         return self.output_dir / f"{_name(number)}{ending}"
@@ -389,7 +404,7 @@ def slice_numbers(extent: int, number: int | None) -> list[int]:
         return list(range(extent))
     if number > extent:
         raise InputError(
-            "slices_per_plane", f"must be at most the box's {extent} slices, got {number}; say a smaller number."
+            "slices_per_plane", f"must be at most the box's {extent} slices, got {number}; choose a smaller number."
         )
     return [int(position) for position in np.floor((np.arange(number) + 0.5) * extent / number)]
 
@@ -405,3 +420,27 @@ def _source_digest(path: str) -> str:
 
 def _name(number: Any) -> str:
     return f"scan_{int(number):04d}"
+
+
+def refuse_other_preparation(path: str | Path, weights: Mapping[str, Any]) -> None:
+    """Raise if a scan was not prepared like those that weights were trained on: a network would not see what it knows.
+
+    Args:
+        path: a scan, or a manifest (.csv) of scans.
+        weights: their card, see :func:`bonemonai.engines.weights_card`; one that does not say is not refused.
+
+    Raises:
+        InputError: naming the scan and what differs.
+    """
+    wanted: dict[str, Any] = (weights.get("trained_on") or {}).get("preparation") or {}
+    is_manifest = Path(path).suffix.lower() == ".csv"
+    images = read_manifest(path, allow_shared_patient=True)["image"].unique() if is_manifest else [str(path)]
+    for image in images if wanted else ():
+        kept = read_json(Path(image) / "zarr.json") or {}
+        options = ((kept.get("attributes") or {}).get("bonemonai") or {}).get("preparation", {}).get("options") or {}
+        for name in ("matching", "median"):
+            if options.get(name) != wanted.get(name):
+                raise InputError(
+                    image, f"was prepared with {name} {options.get(name)}, the scans that the weights know with "
+                    f"{wanted.get(name)}: prepare it alike (bonemonai prepare), or set check_preparation to False."
+                )  # fmt: skip

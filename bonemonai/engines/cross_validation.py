@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _STARTED = "started.json"
 _RESULTS = ("predictions.csv", "scores.csv", "results.json")
+_POOLED = (*_RESULTS, "folds.csv")  # of folds that are to be done again
 
 
 class CrossValidation:
@@ -133,6 +134,8 @@ class CrossValidation:
                 self.output_dir, f"was done with other {names}; say --overwrite True, or choose another --output_dir."
             )
         if known != expected:
+            for pooled in _POOLED if known is not None else ():
+                (self.output_dir / pooled).unlink(missing_ok=True)
             write_json(record, expected)
 
     def _run(self, fold: int) -> None:

@@ -35,7 +35,7 @@ class ParameterSweep:
             which stands once under each option).
 
     Raises:
-        InputError: if an option has no baseline, or no value.
+        InputError: if an option has no baseline or no value, or values are no numbers or alike.
 
     Source:
         Shen et al., 2.2, 3.2 and Fig. 3.
@@ -56,6 +56,10 @@ class ParameterSweep:
                 raise InputError("values", f"vary {parameter!r}, which the baseline does not set.")
             if not wanted:
                 raise InputError("values", f"give none to {parameter!r}.")
+            if not all(isinstance(value, int | float) for value in wanted):
+                raise InputError("values", f"of {parameter!r} must be numbers, got {list(wanted)}.")
+            if len({f"{value:g}" for value in wanted}) < len(wanted):
+                raise InputError("values", f"of {parameter!r} must differ, in six digits, got {list(wanted)}.")
         self._runs: dict[Path, CrossValidation] = {}
         self.settings: list[dict[str, Any]] = []
         for parameter, wanted in values.items():

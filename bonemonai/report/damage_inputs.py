@@ -183,6 +183,8 @@ def _read_validation(key: str, path: str | Path) -> Validation:
         raise InputError(folder / "results.json", f"is not there, or is no JSON object; {cure}.")
     if model in MODELS and record.get("model") in MODELS and record["model"] != model:
         raise InputError(folder, f"holds results of {record['model']!r}, not of {model!r}.")
+    if bone and record.get("bone") not in (None, bone):
+        raise InputError(folder, f"holds results of {record['bone']} bone, not of {bone}.")
     scores = _read_table(folder / "scores.csv", ["metric"], ("mean", "sd", "folds"), cure).set_index("metric")
     if sorted(scores.index) != sorted(DAMAGE_METRICS):
         raise InputError(folder / "scores.csv", f"must hold {', '.join(DAMAGE_METRICS)}, each once; {cure}.")

@@ -76,7 +76,7 @@ def test_shares_are_those_of_the_place_it_looks_at(items: list[dict[str, Any]], 
     stored = pd.read_csv(tmp_path / "gradcam.csv")
     pd.testing.assert_frame_equal(stored, table, check_dtype=False, rtol=1e-5)
     assert (tmp_path / "gradcam.csv").read_text().splitlines()[-1] == "CB12,5,XZ,150,failed,,,,"
-    assert {path.name for path in tmp_path.iterdir()} == {"gradcam.csv", "gradcam_states.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"gradcam.csv", "gradcam_states.npz", "gradcam.json"}
 
 
 def test_file_for_the_figure(items: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -108,8 +108,9 @@ def test_a_data_set_without_masks_has_maps(tmp_path: Path) -> None:
 
 def test_summary_counts_slices_with_a_mask_and_a_map() -> None:
     table = pd.DataFrame({
-        "crack_share": [0.5, 0.3, np.nan, 0.0, np.nan], "crack_area": [0.1, 0.1, 0.3, 0.0, np.nan],
-        "ring_share": [0.1, np.nan, np.nan, np.nan, np.nan], "ring_area": [0.2, np.nan, 0.2, 0.0, np.nan],
+        "crack_share": [0.5, 0.3, np.nan, 0.0, np.nan, 0.9], "crack_area": [0.1, 0.1, 0.3, 0.0, np.nan, 0.1],
+        "ring_share": [0.1, np.nan, np.nan, np.nan, np.nan, 0.9], "ring_area": [0.2, np.nan, 0.2, 0.0, np.nan, 0.2],
+        "decision": ["failed"] * 5 + ["pristine"],  # a map of what speaks for pristine is none of damage
     })  # fmt: skip
     assert summarise_damage_gradcam(table) == pytest.approx({
         "crack_share": 0.4, "crack_area": 0.1, "crack_enrichment": 4.0, "crack_slices": 2,

@@ -81,7 +81,7 @@ def test_preparation_by_the_config_is_that_of_the_class(loaded_bone: Path, tmp_p
     ours, theirs = (open_volume(folder / "scan_0002.ome.zarr").read() for folder in (tmp_path / "out", loaded_bone))
     np.testing.assert_array_equal(ours, theirs)
     line = refusal("prepare", manifest_path=str(raw), output_dir=str(tmp_path / "other"), registered=True)
-    assert "no box of (300, 300, 300) can be cut from it; say a smaller --crop_size" in line
+    assert "no box of (300, 300, 300) can be cut from it; choose a smaller crop_size" in line
 
 
 def test_the_ablation_leaves_grey_values_as_they_are(loaded_bone: Path, tmp_path: Path) -> None:
@@ -98,6 +98,15 @@ def test_training_stores_the_best_weights_and_what_they_are(checkpoint: Path) ->
     assert 0 <= card["accuracy"] <= 1
     assert "not a medical device" in card["note"]
     DamageCNN(layers=2, image_size=24, width=2).load_state_dict(torch.load(checkpoint, weights_only=True))
+
+
+def test_one_fold_at_smoke_scale_as_it_is_shipped(slices: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    workflow("train", "smoke", manifest_path=slices, checkpoint=str(path)).run()
+    DamageCNN(image_size=64, width=8).load_state_dict(torch.load(path, weights_only=True))
+    curve = pd.read_csv(tmp_path / "model.curve.csv")
+    assert len(curve) == 6
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,7 @@ def test_imagenet_weights_that_are_not_there_are_no_random_start(
 def test_a_frozen_resnet_trains_its_head_only(slices: str, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     run = workflow("train", "transfer", "smoke", manifest_path=slices, checkpoint=str(path), width=2, image_size=32,
-                   max_epochs=1)  # fmt: skip
+                   max_epochs=1, pretrained=False)  # fmt: skip
     run.initialize()
     before = {name: value.clone() for name, value in run.parser.get_parsed_content("network").state_dict().items()}
     run.run()
@@ -151,6 +160,7 @@ def test_a_frozen_resnet_trains_its_head_only(slices: str, tmp_path: Path) -> No
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fc.weight", "fc.bias"}
     TransferResNet50(width=2, frozen=False).load_state_dict(torch.load(path, weights_only=True))
+    assert weights_card(path)["trained_on"]["pretrained"] is False
 
 
 def test_evaluation_predicts_all_states_of_the_test_sample(checkpoint: Path, slices: str, tmp_path: Path) -> None:
@@ -163,6 +173,7 @@ def test_evaluation_predicts_all_states_of_the_test_sample(checkpoint: Path, sli
     assert limits["overall"][0] == 0.5
     record = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert record["split"] == {"test": ["subject_00"], "val": ["subject_01"]}
+    assert (record["bone"], record["deal"]) == ("cortical", "samples")
     assert record["tested_on"] == "synthetic"
     assert "/" not in json.dumps(record["options"])
     # the network by hand, on one slice
@@ -179,8 +190,23 @@ def test_evaluation_predicts_all_states_of_the_test_sample(checkpoint: Path, sli
     np.testing.assert_allclose(found, logits.numpy(), rtol=1e-5, atol=1e-6)
     line = refusal("train", "smoke", "evaluate", **options)
     assert "exists already; say --overwrite True" in line
-    line = refusal("train", "smoke", "evaluate", **{**options, "fold": 4, "output_dir": str(tmp_path / "other")})
-    assert "these weights were trained on it" in line
+    # fold 4 tests the sample that was trained on, fold 2 the one that chose the epoch; the flag is no way round
+    for fold, flag in ((4, False), (2, False), (4, True)):
+        other = {"fold": fold, "allow_leakage": flag, "output_dir": str(tmp_path / "other")}
+        line = refusal("train", "smoke", "evaluate", **{**options, **other})
+        assert "these weights were trained or chosen on it" in line
+    line = refusal("train", "smoke", "gradcam", **{**options, "fold": 4, "output_dir": str(tmp_path / "other")})
+    assert "these weights were trained or chosen on it" in line
+
+
+def test_an_early_state_can_stand_for_failed(slices: str, tmp_path: Path) -> None:
+    options = {"manifest_path": slices, "checkpoint": str(tmp_path / "model.pt"), "failed_state": 2, **TINY}
+    workflow("train", "smoke", **options).run()
+    workflow("train", "smoke", "evaluate", **options, output_dir=str(tmp_path / "eval")).run()
+    limits = pd.read_csv(tmp_path / "eval" / "detection_limits.csv").set_index("load_state")
+    scores = pd.read_csv(tmp_path / "eval" / "scores.csv").set_index("metric")["value"]
+    assert scores["accuracy"] == pytest.approx(limits.loc[2, "overall"])
+    assert json.loads((tmp_path / "eval" / "results.json").read_text())["split"]["failed_state"] == 2
 
 
 def test_six_folds_in_one_command(folds: Path, slices: str) -> None:
@@ -224,6 +250,12 @@ def test_a_sweep_gradcam_and_the_report(folds: Path, slices: str, checkpoint: Pa
     assert (cam.loc[cam["load_state"] == 3, "crack_area"] > 0).any()
     workflow("report", results={"trabecular/cnn": str(folds)}, sweep=str(tmp_path / "sweep"),
              gradcam={"trabecular/cnn": str(tmp_path / "cam")}, output_dir=str(tmp_path / "report")).run()  # fmt: skip
+    line = refusal("train", "smoke", "gradcam", manifest_path=slices, checkpoint=str(checkpoint), every=6,
+                   output_dir=str(tmp_path / "cam"), **TINY)  # fmt: skip
+    assert "exists already" in line
+    assert json.loads((tmp_path / "cam" / "gradcam.json").read_text())["weights"]["sha256"]
+    line = refusal("report", results={"cortical/cnn": str(folds)}, output_dir=str(tmp_path / "other"))
+    assert "holds results of trabecular bone, not of cortical" in line
     page = (tmp_path / "report" / "report.html").read_text()
     assert "phantom" in page
     assert "not a medical device" in page
@@ -254,6 +286,11 @@ def test_a_damage_map_is_the_mean_of_the_slices_through_each_voxel(
                     count[box] += 1
     expected = (total / count * 255).round()
     assert (torch.as_tensor(found.read().astype(np.float32)) - expected).abs().max() <= 1
+    # by default a window is as large as the slices trained on
+    assert workflow("inference", **options).parser.get_parsed_content("window") == 24
+    raw = next((loaded_bone / "raw").rglob("image"))
+    line = refusal("inference", **{**options, "dataset_dir": str(raw), "output_dir": str(tmp_path / "raw")})
+    assert "was prepared with matching None, the scans that the weights know with sample" in line
 
 
 @pytest.mark.parametrize("stack", ["lhdl", "trab"])

@@ -68,7 +68,7 @@ def test_box_in_the_middle() -> None:
 @pytest.mark.parametrize(
     ("size", "cause"),
     [
-        (8, r"array: is \(7, 9, 11\) voxels: no box of \(8, 8, 8\) .* say a smaller --crop_size"),
+        (8, r"array: is \(7, 9, 11\) voxels: no box of \(8, 8, 8\) .* choose a smaller crop_size"),
         (0, "no box of"),
         ((1, 2), "crop_size: must be one number or three"),
         ("many", "crop_size: must be one number or three"),

@@ -122,7 +122,7 @@ def test_what_lies_outside_repeats_the_faces_and_is_counted(interpolation: Any) 
     for planes in (1, 44):
         assert np.abs(in_blocks(view, planes) - reference).max() <= 1e-5 * np.ptp(NOISE)
     np.testing.assert_allclose(in_blocks(view, 2)[20:], np.broadcast_to(NOISE[-1], (24, 40, 50)), atol=1e-3)
-    assert view.outside == pytest.approx(30 / 44, abs=0.1)  # every eighth voxel is looked at
+    assert view.outside == pytest.approx(30 / 44)
     before = ResampledVolume(ArrayVolume(NOISE, EDGES), rigid(shift=(0, 0, -20)), (0, 0, 0), NOISE.shape, interpolation)
     np.testing.assert_allclose(before.read(0, 2), np.broadcast_to(NOISE[0], (2, 40, 50)), atol=1e-3)
 
@@ -139,9 +139,28 @@ def test_unknown_interpolation_is_refused() -> None:
 
 def test_thin_scans() -> None:
     thin = ArrayVolume(NOISE[:3], EDGES)
-    with pytest.raises(InputError, match=r"array: is \(3, 40, 50\) voxels, too thin .* say --interpolation linear"):
+    with pytest.raises(InputError, match=r"array: is \(3, 40, 50\) voxels, too thin .* choose linear interpolation"):
         ResampledVolume(thin, rigid(), (0, 0, 0), (3, 40, 50))
     motion = rigid((0, 0, 2.0), (0.4, 1.2, 0.3), (3, 40, 50))
     view = ResampledVolume(thin, motion, (0, 0, 0), (3, 40, 50), "linear")
     reference = expected(NOISE[:3], motion, (0, 0, 0), (3, 40, 50), "linear")
     assert np.abs(in_blocks(view, 1) - reference).max() <= 1e-5 * np.ptp(NOISE)
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (0, 0, 2), (0, 0, -1), (7, 0, 0), (-1, 3, 0), (0.4, 0, 0), (0.6, 0, 0)])
+def test_share_outside_is_exact(shift: tuple[float, ...]) -> None:
+    view = ResampledVolume(ArrayVolume(NOISE, EDGES), rigid(shift=shift), (0, 0, 0), NOISE.shape, "nearest")
+    kept = [max(0, n - round(abs(step))) / n for n, step in zip(reversed(NOISE.shape), shift, strict=True)]
+    assert view.outside == pytest.approx(1 - np.prod(kept))
+
+
+def test_share_outside_of_a_turned_box_is_that_of_counting() -> None:
+    transform, start, size = rigid((7, -11, 30), (1.3, -2.1, 3.7)), (2, 3, 4), (37, 30, 41)
+    view = ResampledVolume(ArrayVolume(NOISE, EDGES), transform, start, size, "nearest")
+    index = np.stack(np.meshgrid(*(np.arange(s, s + n) for s, n in zip(start, size, strict=True)), indexing="ij"), -1)
+    edges = np.asarray(EDGES) / 1000
+    points = (index.reshape(-1, 3) * edges)[:, ::-1]
+    moved = np.array([transform.TransformPoint(point.tolist()) for point in points[::7]])[:, ::-1] / edges
+    outside = ((moved < -0.5) | (moved > np.asarray(NOISE.shape) - 0.5)).any(axis=1)
+    assert 0.05 < view.outside < 0.9
+    assert view.outside == pytest.approx(outside.mean(), abs=0.01)  # of every seventh voxel

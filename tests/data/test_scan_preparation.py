@@ -378,7 +378,7 @@ def real_study(tmp_path: Path, scan: Path, edge_um: str = "") -> Path:
 
 def test_real_stack_as_unloaded_bone(lhdl: Path, tmp_path: Path) -> None:
     manifest = real_study(tmp_path, lhdl, "19.5")
-    with pytest.raises(InputError, match=r"tiff: is \(200, 200, 200\) voxels: .* say a smaller --crop_size"):
+    with pytest.raises(InputError, match=r"tiff: is \(200, 200, 200\) voxels: .* choose a smaller crop_size"):
         ScanPreparation(manifest, tmp_path / "out", progress=False).run()
     with pytest.raises(InputError, match="slices_per_plane: must be at most the box's 200 slices, got 300"):
         ScanPreparation(manifest, tmp_path / "out", crop_size=200, progress=False).run()
@@ -504,3 +504,24 @@ def test_masks_take_the_voxel_size_of_their_scan_and_must_fit_it(own: Path, tmp_
     rewrite(mask, truth[:, :30])
     with pytest.raises(InputError, match=r"crack: has shape \(32, 30, 32\), its scan \(32, 32, 32\)"):
         preparation(own, tmp_path / "out", overwrite=True).run()
+
+
+@pytest.mark.parametrize("options", [{"matching": "none"}, {"matching": "none", "median": False}, {}])
+def test_a_value_that_is_no_number_is_refused(own: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    scan = Path(read_manifest(own)["image"][1])
+    grey = open_volume(scan).read()
+    grey[12, 13, 14] = np.nan
+    rewrite(scan, grey)
+    with pytest.raises(InputError, match=r"NaN|not finite"):
+        preparation(own, tmp_path / "out", **options).run()
+    assert not (tmp_path / "out" / "scan_0001.ome.zarr").exists()
+    assert not (tmp_path / "out" / "slices.csv").exists()
+
+
+def test_slices_are_not_listed_while_scans_are_prepared_otherwise(two_scans: Path, done: Path) -> None:
+    again = preparation(two_scans, done, matching="none", overwrite=True)
+    again._prepare(0)  # and is killed
+    assert not (done / "slices.csv").exists()
+    assert not (done / "slices.json").exists()
+    assert again.run() == done / "slices.csv"
+    assert read_data_card(done / "slices.csv")["preparation"]["matching"] == "none"

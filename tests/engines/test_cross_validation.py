@@ -149,3 +149,9 @@ def test_pooling_waits_for_all_folds_and_for_other_processes(tmp_path: Path, con
     assert pooled == []
     assert validation(tmp_path, configs).run(pool)
     assert pooled == [["fold_00", "fold_01", "fold_02"]]
+
+
+def test_pooled_results_of_other_options_do_not_outlive_them(tmp_path: Path, configs: dict[str, list[str]]) -> None:
+    validation(tmp_path, configs).run(lambda folder, folders: (folder / "scores.csv").touch())
+    validation(tmp_path, configs, options={"seed": 5}, folds=[0], overwrite=True).run()
+    assert not (tmp_path / "out" / "scores.csv").exists()

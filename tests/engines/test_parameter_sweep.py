@@ -81,3 +81,6 @@ def test_refuses_what_has_no_baseline_or_no_value(runner: Runner) -> None:
         runner.sweep(values={"batch_size": [5]})
     with pytest.raises(InputError, match="values: give none to 'layers'"):
         runner.sweep(values={"layers": []})
+    for values, cause in (([2, 2], "must differ"), ([1e-3, 0.001], "must differ"), (["a"], "must be numbers")):
+        with pytest.raises(InputError, match=cause):
+            runner.sweep(values={"layers": values})
