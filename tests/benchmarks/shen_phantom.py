@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pandas as pd
 
 from bonemonai.data.json_file import read_json
@@ -56,14 +57,42 @@ def cross_validate(folder: Path, name: str, bone: str, manifest: str, **options:
     click.echo(f"overall accuracy by state, over folds:\n{band.round(3).T.to_string()}\n")
 
 
+def one_number(folder: Path, bone: str, folds: int) -> None:
+    """What the mean grey value of a slice tells, as the network gets it: a threshold chosen on the training samples."""
+    from bonemonai.data import SliceDataset, manifest_items, read_damage_fold
+    from bonemonai.transforms import SaturateIntensityd
+
+    path = folder / "prepared" / "slices.csv"
+    scale = SaturateIntensityd("image", 0.5, 99.5)
+    rows = [row for row in manifest_items(read_damage_fold(path, 0)) if row["label"]]
+    items = SliceDataset(rows, transform=lambda item: {"mean": float(scale(item)["image"].mean())}, progress=False)
+    means = {(row["image"], row["plane"], row["index"]): items[k]["mean"] for k, row in enumerate(rows)}
+    found = []
+    for fold in range(folds):
+        table = read_damage_fold(path, fold)
+        table = table[table["label"] != ""]
+        grey = np.array([means[key] for key in zip(table["image"], table["plane"], table["index"], strict=True)])
+        failed, train = (table["label"] == "failed").to_numpy(), (table["split"] == "train").to_numpy()
+        test = (table["split"] == "test").to_numpy()
+        # below or above the threshold, whichever is right more often
+        right = {(cut, sign): ((sign * grey[train] > sign * cut) == failed[train]).mean()
+                 for cut in np.quantile(grey[train], np.linspace(0, 1, 101)) for sign in (-1, 1)}  # fmt: skip
+        cut, sign = max(right, key=lambda pair: right[pair])
+        found.append(((sign * grey[test] > sign * cut) == failed[test]).mean())
+    click.echo(
+        f"{bone}: mean grey value alone: accuracy {np.mean(found):.3f}, SD {np.std(found, ddof=1):.3f}, {folds} folds"
+    )
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--size", default=112, show_default=True, help="Edge of a scan, voxels.")
 @click.option("--image-size", default=96, show_default=True, help="Of a slice as the network gets it, pixels.")
-@click.option("--slices", default=28, show_default=True, help="A plane and scan.")
+@click.option("--slices", default=56, show_default=True, help="A plane and scan.")
 @click.option("--states", default=8, show_default=True, help="Loading states.")
-@click.option("--epochs", default=10, show_default=True)
-@click.option("--learning-rate", default=5e-4, show_default=True)
+@click.option("--epochs", default=8, show_default=True)
+@click.option("--learning-rate", default=3e-4, show_default=True)
+@click.option("--batch-size", default=20, show_default=True)
 @click.option("--layers", default=4, show_default=True)
 @click.option("--folds", default=20, show_default=True)
 @click.option("--side-folds", default=2, show_default=True, help="Of the ablation and of the mixed deal.")
@@ -84,6 +113,7 @@ def main(
         folder = out.resolve() / bone
         prepare(folder, bone, size=size, slices=slices, states=states, seed=seed)
         cross_validate(folder, "cnn", bone, "prepared", folds=list(range(folds)), options=training, seed=seed)
+        one_number(folder, bone, folds)
         # nothing is to be seen at state 2: what is told apart then is not damage
         early = {**training, "failed_state": 2}
         for name in ("prepared", "unprocessed"):

@@ -121,7 +121,7 @@ def test_evaluator_refuses_pseudo_labels(six: Path, pseudo: Path, first: Path, s
     assert "is no truth: only labels made by hand can be scored" in refusal(*steps, **options, **swapped)
     # what U-Net-2 was trained on is not scored, whoever labelled it
     trained = {"manifest_path": str(pseudo), "checkpoint": str(second), "validate#split": "train"}
-    assert "but these weights were trained on it" in refusal(*steps, **options, **trained)
+    assert "but these weights were trained or chosen on it" in refusal(*steps, **options, **trained)
     # the test patients' labels were made by hand
     workflow(*steps, manifest_path=str(pseudo), checkpoint=str(second), **options).run()
     assert "lacuna_dsc" in (tmp_path / "out" / "metrics.csv").read_text()
@@ -157,7 +157,7 @@ def test_classifier_learns_from_the_masks_that_were_predicted(masks: Path, class
 def test_weights_are_not_tested_on_what_they_were_trained_on(masks: Path, classifier: Path, tmp_path: Path) -> None:
     options = {"manifest_path": str(masks), "checkpoint": str(classifier), "output_dir": str(tmp_path / "out")}
     steps = ("train_classification", "evaluate_classification")
-    assert "but these weights were trained on it" in refusal(*steps, fold=8, **options, **CLASSIFY)
+    assert "but these weights were trained or chosen on it" in refusal(*steps, fold=8, **options, **CLASSIFY)
     other = {**CLASSIFY, "patch_input_size": 96}
     assert "was trained with patch_input_size 64, not 96" in refusal(*steps, fold=0, **options, **other)
     assert not (tmp_path / "out").exists()

@@ -61,7 +61,7 @@ def test_scans_that_weights_were_trained_on_are_not_scored(study: Path) -> None:
     refuse_trained_on(card, manifest, "test")
     refuse_trained_on({"trained_on": None}, manifest, "train")
     swapped = manifest.assign(split=manifest["split"].map({"train": "test", "test": "train", "val": "val"}))
-    with pytest.raises(InputError, match="is in split 'test', but these weights were trained on it"):
+    with pytest.raises(InputError, match="is in split 'test', but these weights were trained or chosen on it"):
         refuse_trained_on(card, swapped, "test")
     only = describe_training_data(
         study / "manifest.csv", manifest, manifest[manifest["split"] == "val"].to_dict("records")
