@@ -154,14 +154,14 @@ class ScanPreparation:
                 raise InputError(scan.path, "states no voxel size; give it in the manifest's column voxel_size_um.")
             for extent in centre_box(grid, self.crop_size)[1]:
                 slice_numbers(extent, self.slices_per_plane)
-            for mask in self._masks(number):
-                self._open_mask(number, mask, scan)
             if self.registered and scan.shape != grid.shape:
                 raise InputError(scan.path, f"has shape {scan.shape}, its sample's first scan {grid.shape}.")
             if not np.allclose(scan.voxel_size_um, grid.voxel_size_um, rtol=1e-6):
                 raise InputError(
                     scan.path, f"has voxels of {scan.voxel_size_um} um, its sample's first scan {grid.voxel_size_um}."
                 )
+            for mask in self._masks(number):
+                self._open_mask(number, mask, scan)
 
     def _prepare(self, number: int) -> None:
         path, record = self._output(number, ".ome.zarr"), self._output(number, ".json")

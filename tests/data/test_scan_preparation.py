@@ -480,7 +480,7 @@ def test_voxel_sizes_and_shapes(own: Path, tmp_path: Path) -> None:
     rewrite(scan, whole, 6.6)
     with pytest.raises(InputError, match=r"has voxels of \(6\.6, 6\.6, 6\.6\) um, its sample's first scan"):
         preparation(own, tmp_path / "out").run()
-    with pytest.raises(InputError, match=r"has voxels of \(6\.6, 6\.6, 6\.6\) um, the scan to register it to of"):
+    with pytest.raises(InputError, match=r"has voxels of \(6\.6, 6\.6, 6\.6\) um, its sample's first scan"):
         preparation(own, tmp_path / "out2", registered=False).run()
     rewrite(scan, whole[1:])
     with pytest.raises(InputError, match=r"has shape \(31, 32, 32\), its sample's first scan \(32, 32, 32\)"):
