@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.sync import sync
 
 from bonemonai.data.volume import Volume, scaling_affine_lps
 from bonemonai.errors import InputError
 
 _MOST_CHUNKS = 5_000_000
 _UM_PER_UNIT = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
+_one_waits = threading.Lock()
 
 
 class ZarrVolume(Volume):
@@ -63,8 +67,23 @@ class ZarrVolume(Volume):
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         array: Any = zarr.open(self.path, mode="r", path=self._array_name)
-        block: NDArray[Any] = array[(0,) * (array.ndim - 3) + (slice(start, stop),)]
+        try:
+            block: NDArray[Any] = array[(0,) * (array.ndim - 3) + (slice(start, stop),)]
+        except Exception:
+            _await_other_chunks()
+            raise
         return block
+
+
+def _await_other_chunks() -> None:
+    """Let the chunks end that were being read when one failed; at exit Python would report each that is pending."""
+
+    async def others() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with _one_waits:  # two at once would await each other
+        sync(others())
 
 
 def _kept_by_bonemonai(path: Path, part: str) -> dict[str, Any]:

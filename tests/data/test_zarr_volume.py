@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,18 @@ def test_what_is_not_one_volume_is_refused(tmp_path: Path, shape: tuple[int, ...
     zarr.save_array(tmp_path / "bad.zarr", np.ones(shape))
     with pytest.raises(InputError, match="one 3-D image"):
         open_volume(tmp_path / "bad.zarr")
+
+
+def test_broken_chunk_leaves_no_other_pending(tmp_path: Path) -> None:
+    """At the exit of the process each pending task would be two lines on standard error, after the one of the error."""
+    array = zarr.create_array(tmp_path / "scan.zarr", shape=(200, 8, 8), chunks=(1, 8, 8), dtype="uint8")
+    array[:] = 1
+    (tmp_path / "scan.zarr" / "c" / "0" / "0" / "0").write_bytes(b"no Zstandard")
+    with pytest.raises(InputError, match="cannot be read"):
+        open_volume(tmp_path / "scan.zarr").read()
+    loop = zarr.core.sync.loop[0]
+    assert loop is not None
+    assert not asyncio.all_tasks(loop)
 
 
 def test_group_without_image_is_refused(tmp_path: Path) -> None:
