@@ -207,12 +207,33 @@ def phantom(
 @click.option("--motion", default=0.0, show_default=True, type=click.FloatRange(min=0), help="Between states, voxels.")
 @click.option("--artefacts/--no-artefacts", default=True, help="Scanner differences between states, and rings.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of every random number.")
+@click.option("--overwrite", is_flag=True, help="Replace another study.")
 def compression_phantom(folder: Path, size: int, motion: float, **options: Any) -> None:
     """Write synthetic microCT scans of bone that cracks under load, their truth and a manifest to FOLDER."""
     from bonemonai.phantoms.compression_study import write_compression_study
 
     shape = (size, size, size)
     manifest = write_compression_study(folder, shape=shape, motion_voxels=motion, progress=True, **options)
+    click.echo(f"manifest: {manifest}")
+
+
+@cli.command("lumbar-phantom")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--subjects", default=12, show_default=True, type=click.IntRange(min=1), help="Of three classes.")
+@click.option("--matrix", default=512, show_default=True, type=click.IntRange(min=32), help="Rows and columns.")
+@click.option("--levels", default="L1,L2,L3,L4,L5", show_default=True, metavar="A,B", help="Shown whole.")
+@click.option("--interval", default=3.0, show_default=True, type=click.FloatRange(0.2, 40), help="Of slices, mm.")
+@click.option("--overwrite", is_flag=True, help="Replace another study that stands in FOLDER.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of every random number.")
+def lumbar_phantom(folder: Path, levels: str, interval: float, **options: Any) -> None:
+    """Write synthetic lumbar CT as DICOM series of three vendors, masks, truth and a manifest to FOLDER.
+
+    The same call continues what was stopped; several at once share the subjects.
+    """
+    from bonemonai.phantoms.lumbar_study import write_lumbar_study
+
+    names: Any = [name.strip() for name in levels.split(",") if name.strip()]
+    manifest = write_lumbar_study(folder, levels=names, interval_mm=interval, progress=True, **options)
     click.echo(f"manifest: {manifest}")
 
 

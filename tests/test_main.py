@@ -107,6 +107,20 @@ def test_phantom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert open_volume(tmp_path / "study" / "O02" / "image").shape == (2, 60, 60)
 
 
+def test_compression_phantom_replaces_no_other_study_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("compression-phantom", tmp_path / "study", "--samples", "1", "--states", "2", "--size", "16")
+    assert call(*arguments) == call(*arguments) == 0
+    manifest = tmp_path / "study" / "manifest.csv"
+    assert f"manifest: {manifest}" in capsys.readouterr().out
+    assert call(*arguments, "--seed", "1") == 4
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"bonemonai: error: {manifest}: is of another study (other seed")
+    assert last.endswith("say --overwrite, or choose another folder.")
+    assert call(*arguments, "--seed", "1", "--overwrite") == 0
+
+
 def test_plan_takes_the_configs_own_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan, model = tmp_path / "scan.tif", tmp_path / "model.pt"
     tifffile.imwrite(scan, np.random.default_rng(0).normal(size=(5, 40, 44)).astype(np.float32))

@@ -5,6 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "acquisition_check": ["check_acquisition", "describe_acquisitions", "intensity_statistics"],
+        "bone_density": ["DensityCalibration", "measure_density"],
         "calibration": ["calibration_table", "expected_calibration_error", "fit_temperature"],
         "classification_scores": [
             "classes_of",
@@ -35,6 +37,36 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradcam": ["gradcam_maps", "share_on_mask", "summarise_gradcam", "write_gradcam"],
         "lacuna_table": ["LacunaSummary", "measure_lacunae", "summarise_lacunae"],
         "overlap": ["Overlap", "measure_overlap"],
+        "overlap_scores": ["overlap_histogram", "score_overlaps", "slice_overlaps", "subject_overlaps"],
+        "reader_study": [
+            "cohen_kappa",
+            "compare_with_readers",
+            "fleiss_kappa",
+            "read_reader_study",
+            "reader_agreement",
+            "reader_scores",
+        ],
+        "roc": ["delong_auc", "roc_points"],
+        "screening_decision": [
+            "ChosenBand",
+            "ScreeningDecision",
+            "choose_band",
+            "coverage_table",
+            "decide",
+            "decide_subjects",
+        ],
+        "scan_acquisition": ["scan_acquisition", "training_acquisitions"],
+        "screening_evaluation": ["calibrate_screening", "read_screening_predictions", "write_screening_scores"],
+        "screening_results": ["ScreeningResults"],
+        "screening_scores": [
+            "SCREENING_CLASSES",
+            "score_screening",
+            "scores_of_confusion",
+            "screening_confusion",
+            "screening_roc",
+            "subject_probabilities",
+        ],
+        "subject_bootstrap": ["resample_subjects"],
         "threshold_baseline": ["ThresholdBaseline", "best_threshold", "score_thresholds"],
     },
 )

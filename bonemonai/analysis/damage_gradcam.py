@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,15 @@ logger = logging.getLogger(__name__)
 
 _PLACE = ("subject", "load_state", "plane", "index")
 _MASKS = ("crack", "ring")
+
+
+class _Slice(NamedTuple):
+    """A slice's row of the table, and what a figure shows of it, each (H, W)."""
+
+    row: dict[str, Any]
+    image: NDArray[np.float16]
+    map: NDArray[np.float16]
+    crack: NDArray[np.bool_]
 
 
 def write_damage_gradcam(
@@ -63,7 +72,8 @@ def write_damage_gradcam(
         output_dir: of both files.
         device: of the network.
         batch_size: slices at once.
-        about: provenance for ``gradcam.json``; JSON values.
+        about: provenance for ``gradcam.json``; JSON values. By the sha256 of its ``weights``, the weights' card, a
+            report tells which fold of a cross-validation the maps are of.
 
     Returns:
         The table; NaN is what the file leaves empty.
@@ -76,37 +86,17 @@ def write_damage_gradcam(
     Source:
         Shen et al., 2.3 and Figure 7; the shares are ours.
     """
-    rows: list[dict[str, Any]] = []
-    images: list[NDArray[Any]] = []
-    maps: list[NDArray[Any]] = []
-    cracks: list[NDArray[Any]] = []
-    for items in DataLoader(dataset, batch_size=batch_size, collate_fn=list):
-        for item in items:
-            _refuse_other_sizes(item, images[0].shape if images else np.shape(items[0]["image"])[1:])
-        patches = torch.stack([torch.as_tensor(item["image"], dtype=torch.float32) for item in items]).to(device)
-        found, decisions = gradcam_maps(network, layer, patches)
-        for item, cam, number in zip(items, found, decisions, strict=True):
-            row = {"subject": str(item["subject"]), "load_state": int(item["load_state"])}
-            row |= {"plane": str(item["plane"]), "index": int(item["index"]), "decision": classes[number]}
-            for name in _MASKS:
-                row[f"{name}_share"], row[f"{name}_area"] = _share(cam, item.get(name))
-            rows.append(row)
-            images.append(np.asarray(item["image"])[0].astype(np.float16))
-            # of each its own highest value is 1: half precision holds no map of 1e-8
-            maps.append((cam / (cam.max() or 1)).astype(np.float16))
-            cracks.append(np.asarray(item["crack"])[0] != 0 if "crack" in item else np.zeros(cam.shape, dtype=bool))
-    if not rows:
+    slices = list(_visualise(network, layer, dataset, classes, device, batch_size))
+    if not slices:
         raise InputError("dataset", "is empty: it has no slice.")
-    table = pd.DataFrame(rows)
-    with atomic_path(Path(output_dir) / "gradcam.csv") as partial:
+    table = pd.DataFrame([each.row for each in slices])
+    folder = Path(output_dir)
+    with atomic_path(folder / "gradcam.csv") as partial:
         table.to_csv(partial, index=False, float_format="%.6g")
-    columns: dict[str, Any] = {name: table[name].to_numpy(dtype=str) for name in ("subject", "plane", "decision")}
-    columns |= {name: table[name].to_numpy(dtype=np.int64) for name in ("load_state", "index")}
-    with atomic_path(Path(output_dir) / "gradcam_states.npz") as partial, open(partial, "wb") as stream:
-        np.savez_compressed(stream, image=np.stack(images), map=np.stack(maps), crack=np.stack(cracks), **columns)
-    write_json(Path(output_dir) / "gradcam.json", {"note": NOT_A_DEVICE, "layer": layer, **(about or {})})
-    silent = sum(not cam.any() for cam in maps)
-    logger.info("Grad-CAM: %d of %d slices show nothing that speaks for the decision.", silent, len(maps))
+    _write_states(folder / "gradcam_states.npz", slices, table)
+    write_json(folder / "gradcam.json", {"note": NOT_A_DEVICE, "layer": layer, **(about or {})})
+    silent = sum(not each.map.any() for each in slices)
+    logger.info("Grad-CAM: %d of %d slices show nothing that speaks for the decision.", silent, len(slices))
     return table
 
 
@@ -144,6 +134,49 @@ def summarise_damage_gradcam(table: pd.DataFrame) -> dict[str, float]:
             f"{name}_slices": len(counted), f"{name}_slices_without_map": len(with_mask) - len(counted),
         }  # fmt: skip
     return summary
+
+
+def _visualise(
+    network: nn.Module,
+    layer: str,
+    dataset: Dataset[Any],
+    classes: Sequence[str],
+    device: torch.device | str,
+    batch_size: int,
+) -> Iterator[_Slice]:
+    """Each slice of a data set with its map, a batch at a time."""
+    size: tuple[int, ...] | None = None
+    for items in DataLoader(dataset, batch_size=batch_size, collate_fn=list):
+        size = size or np.shape(items[0]["image"])[1:]
+        for item in items:
+            _refuse_other_sizes(item, size)
+        patches = torch.stack([torch.as_tensor(item["image"], dtype=torch.float32) for item in items]).to(device)
+        found, decisions = gradcam_maps(network, layer, patches)
+        for item, cam, number in zip(items, found, decisions, strict=True):
+            yield _describe(item, cam, classes[number])
+
+
+def _describe(item: Mapping[str, Any], cam: NDArray[Any], decision: str) -> _Slice:
+    row = {"subject": str(item["subject"]), "load_state": int(item["load_state"])}
+    row |= {"plane": str(item["plane"]), "index": int(item["index"]), "decision": decision}
+    for name in _MASKS:
+        row[f"{name}_share"], row[f"{name}_area"] = _share(cam, item.get(name))
+    return _Slice(
+        row,
+        np.asarray(item["image"])[0].astype(np.float16),
+        # of each its own highest value is 1: half precision holds no map of 1e-8
+        (cam / (cam.max() or 1)).astype(np.float16),
+        np.asarray(item["crack"])[0] != 0 if "crack" in item else np.zeros(cam.shape, dtype=bool),
+    )
+
+
+def _write_states(path: Path, slices: Sequence[_Slice], table: pd.DataFrame) -> None:
+    columns: dict[str, Any]
+    columns = {name: np.stack([getattr(each, name) for each in slices]) for name in ("image", "map", "crack")}
+    columns |= {name: table[name].to_numpy(dtype=str) for name in ("subject", "plane", "decision")}
+    columns |= {name: table[name].to_numpy(dtype=np.int64) for name in ("load_state", "index")}
+    with atomic_path(path) as partial, open(partial, "wb") as stream:
+        np.savez_compressed(stream, **columns)
 
 
 def _share(cam: NDArray[Any], mask: Any) -> tuple[float, float]:

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from bonemonai.data.manifest import distinct, patient_key, read_manifest, refuse_shared_patients
-from bonemonai.data.scan_preparation import PLANES
+from bonemonai.data.slice_list import PLANES
 from bonemonai.data.splits import deal_groups
+from bonemonai.data.subjects import number_subjects
 from bonemonai.data.volume import open_volume
 from bonemonai.errors import InputError
 
@@ -60,8 +61,7 @@ def read_damage_fold(
     """
     manifest = _read(path)
     keys = manifest["patient"].map(patient_key)
-    number = {key: index for index, key in enumerate(distinct(keys.tolist()))}
-    manifest["subject"] = [f"subject_{number[key]:02d}" for key in keys]
+    manifest["subject"] = number_subjects(manifest["patient"].tolist())
     set_of = _sets(manifest, keys, path, deal, sets, seed)
     mixed = set_of.groupby(keys).nunique().max() > 1
     if mixed and not allow_leakage:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bonemonai.data.histogram import StreamingHistogram, volume_histogram
-from bonemonai.data.scan_preparation import PLANES
+from bonemonai.data.slice_list import PLANES
 from bonemonai.data.units import refuse_other_units
 from bonemonai.data.volume import open_volume
 from bonemonai.errors import InputError

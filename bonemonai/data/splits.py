@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bonemonai.data.manifest import distinct, patient_key, read_manifest, refuse_shared_patients
+from bonemonai.data.subjects import number_subjects
 from bonemonai.errors import InputError
 
 PAPER_RATIO: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
@@ -141,9 +142,7 @@ def read_fold(
     for row in others:
         value = manifest.loc[row, class_column]
         raise InputError(path, f"image {row + 1}: {class_column} must be one of {', '.join(classes)}, got {value!r}.")
-    keys = manifest["patient"].map(patient_key)
-    number = {key: index for index, key in enumerate(distinct(keys.tolist()))}
-    manifest["subject"] = [f"subject_{number[key]:02d}" for key in keys]
+    manifest["subject"] = number_subjects(manifest["patient"].tolist())
     if fold is None:
         return manifest
     folds = list(leave_one_patient_per_class_out(manifest, class_column, validation=validation))

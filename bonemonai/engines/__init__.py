@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bundle_root": ["find_bundle_root"],
         "cross_validation": ["CrossValidation"],
         "inference_plan": ["plan_inference"],
+        "learning_rate_plans": ["constant_then_linear", "inverse_decay"],
+        "lumbar_screening": ["LumbarScreening", "ScreenedScan"],
         "parameter_sweep": ["ParameterSweep"],
         "patient_decision": ["PatientDecision", "decide"],
         "predicted_masks": ["write_predicted_masks"],

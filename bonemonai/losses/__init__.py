@@ -7,5 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "mask_guided_attention_loss": ["MaskGuidedAttentionLoss"],
         "masked_dice_focal": ["MaskedDiceFocalLoss"],
+        "weighted_l1": ["WeightedL1Loss"],
     },
 )

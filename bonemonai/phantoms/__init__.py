@@ -6,6 +6,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "compression_study": ["write_compression_study"],
+        "lumbar_acquisition": ["CTAcquisition", "draw_acquisition"],
+        "lumbar_anatomy": ["LumbarAnatomy"],
+        "lumbar_ct": ["LumbarCT"],
+        "lumbar_dicom": ["FakePatient", "write_dicom_series"],
+        "lumbar_study": ["lumbar_cases", "write_lumbar_study"],
+        "lumbar_subject": ["LumbarSubject", "draw_subject"],
         "srmct_compression": ["CompressionPhantom", "PhantomState"],
         "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom", "population_of"],
         "srmct_study": ["write_srmct_study"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,10 @@ from tqdm import tqdm
 
 import bonemonai
 from bonemonai.data.atomic import atomic_path
+from bonemonai.data.json_file import read_json
 from bonemonai.data.manifest import write_manifest
 from bonemonai.data.tiff_stack_writer import TiffStackWriter
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 from bonemonai.phantoms.srmct_compression import CompressedBone, CompressionPhantom
 
 _NAMES: dict[CompressedBone, tuple[str, ...]] = {
@@ -38,6 +41,7 @@ def write_compression_study(
     voxel_size_um: float = 6.5,
     artefacts: bool = True,
     motion_voxels: float = 0.0,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
     """Write bone samples compressed step by step, each a :class:`bonemonai.phantoms.CompressionPhantom`.
@@ -46,7 +50,8 @@ def write_compression_study(
     ``crack`` and ``ring`` (uint8 truth) as TIFF stacks. The first five samples bear the names of the paper's, without
     being like them in anything else. ``manifest.csv`` has a row per scan: ``patient`` (the sample), ``image``,
     ``crack``, ``ring``, ``load_state`` (1 is unloaded, the last failed), ``bone``, ``voxel_size_um`` and ``site``; who
-    trains on what is for a fold to say. ``manifest.json`` is the data card. What is there already is replaced.
+    trains on what is for a fold to say. ``manifest.json`` is the data card. The same call again writes the same
+    files; a folder that holds another study is refused.
 
     Args:
         folder: where to write.
@@ -58,6 +63,7 @@ def write_compression_study(
         voxel_size_um: edge length of a voxel.
         artefacts: draw what the scanner does differently from state to state.
         motion_voxels: how far samples move between states, in voxels; 0 writes registered scans.
+        overwrite: replace another study, whose list and card go first.
         progress: show a bar on standard error.
 
     Returns:
@@ -65,7 +71,7 @@ def write_compression_study(
 
     Raises:
         InputError: if an argument is out of its range.
-        OutputError: if the folder cannot be written to.
+        OutputError: if the folder holds another study, or cannot be written to.
 
     Source: Shen et al., "Deep learning approach to assess damage mechanics of bone tissue", section 2.1.
     """
@@ -77,6 +83,8 @@ def write_compression_study(
         for index in range(samples)
     ]
     names = [sample_name(bone, index) for index in range(samples)]
+    card = _data_card(names, phantoms, seed)
+    _make_room(folder, card, overwrite=overwrite)
     rows = []
     with tqdm(total=samples * states, desc="phantom scans", disable=not progress) as bar:
         for name, phantom in zip(names, phantoms, strict=True):
@@ -98,10 +106,28 @@ def write_compression_study(
                     }
                 )
                 bar.update()
-    write_manifest(pd.DataFrame(rows), folder / "manifest.csv")
+    # the card first: a list without one could be of any study
     with atomic_path(folder / "manifest.json") as partial:
-        partial.write_text(json.dumps(_data_card(names, phantoms, seed), indent=2) + "\n")
+        partial.write_text(json.dumps(card, indent=2) + "\n")
+    write_manifest(pd.DataFrame(rows), folder / "manifest.csv")
     return folder / "manifest.csv"
+
+
+def _make_room(folder: Path, card: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse a folder of another study, or take away what would list its scans beside those of this one."""
+    there = [path for path in (folder / "manifest.csv", folder / "manifest.json") if path.exists()]
+    known, wanted = read_json(folder / "manifest.json") or {}, json.loads(json.dumps(card))
+    # another version of bonemonai draws the same study
+    other = [name for name in {**wanted, **known} if name != "source" and known.get(name) != wanted.get(name)]
+    if there and other and not overwrite:
+        names = ", ".join("samples" if name == "bv_tv" else name for name in other)
+        said = f"other {names}" if known else "no card beside it says which"
+        raise OutputError(there[0], f"is of another study ({said}); say --overwrite, or choose another folder.")
+    try:
+        for path in there if other else ():
+            path.unlink()
+    except OSError as error:
+        raise OutputError(path, f"cannot be replaced: {error.strerror or error}.") from error
 
 
 def sample_name(bone: CompressedBone, index: int) -> str:

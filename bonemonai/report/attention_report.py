@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bonemonai.data.atomic import atomic_path
 from bonemonai.data.json_file import read_json
-from bonemonai.errors import InputError, OutputError
+from bonemonai.errors import InputError
 from bonemonai.report.attention_figures import curve_figure, gradcam_panels
 from bonemonai.report.attention_inputs import (
     METRICS,
@@ -24,7 +21,9 @@ from bonemonai.report.attention_inputs import (
     read_classifier,
     read_dsc,
 )
+from bonemonai.report.data_notices import as_mapping, collect_notices, data_sentence, heading_flags, trainings
 from bonemonai.report.lacuna_report import PAPER_TABLE_1A
+from bonemonai.report.report_files import number_filter, refuse_earlier_report, render_page, shown_record, write_report
 
 # Poles et al., Table I (b), percent: accuracy, precision, recall, F1
 PAPER_TABLE_1B = {
@@ -44,10 +43,6 @@ _COLUMNS_1B = (
     "model", "level", "metric", "paper_percent", "value_percent", "low_percent", "high_percent", "folds",
     "fold_mean_percent", "fold_sd_percent", "patches", "patients",
 )  # fmt: skip
-_SENTENCES = {
-    "synthetic": "trained and tested on a synthetic phantom: these figures say nothing about patients.",
-    "unknown": "trained and tested on data of unknown kind, real or synthetic.",
-}
 
 
 def write_attention_report(
@@ -85,9 +80,7 @@ def write_attention_report(
         Poles et al., Table I and Fig. 2. Intervals, Grad-CAM shares and calibration are ours.
     """
     files = [Path(output_dir) / name for name in _FILES]
-    for path in files:
-        if path.exists() and not overwrite:
-            raise OutputError(path, "exists already; say --overwrite True, or choose another --output_dir.")
+    refuse_earlier_report(files, overwrite=overwrite)
     segmenters = model_folders(segmentation, "segmentation")
     classifiers = model_folders(classification, "classification")
     if not segmenters and not classifiers:
@@ -105,11 +98,7 @@ def write_attention_report(
     }
     records |= {f"Classifier {model_title(name)}": model.record for name, model in models.items()}
     page = _page(tables, models, {name: record or {} for name, record in records.items()}, classes)
-    for path, table in zip(files[1:], tables, strict=True):
-        with atomic_path(path) as partial:
-            table.to_csv(partial, index=False, float_format="%.15g", lineterminator="\n")
-    with atomic_path(files[0]) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_report(files, page, tables, float_format="%.15g")
     return files
 
 
@@ -147,13 +136,9 @@ def _score(model: Classifier, level: str, metric: str) -> dict[str, float]:
 
 
 def _gradcam_table(models: Mapping[str, Classifier]) -> pd.DataFrame:
-    found = [{"model": name, **_mapping(model.record.get("gradcam"))} for name, model in models.items()]
+    found = [{"model": name, **as_mapping(model.record.get("gradcam"))} for name, model in models.items()]
     table = pd.DataFrame(found, columns=["model", *_GRADCAM])
     return table.astype(dict.fromkeys(_GRADCAM, float))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _page(
@@ -162,11 +147,10 @@ def _page(
     records: Mapping[str, dict[str, Any]],
     classes: Sequence[str],
 ) -> str:
-    environment = Environment(loader=PackageLoader("bonemonai.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": _number, "named": model_title}
-    page: str = environment.get_template("attention_report.html.j2").render(
-        synthetic=any("synthetic" in {*_kinds(record), _tested(record)} for record in records.values()),
-        known=any({*_kinds(record), _tested(record)} != {"unknown"} for record in records.values()),
+    return render_page(
+        "attention_report.html.j2",
+        {"number": number_filter("{:.2f}"), "named": model_title},
+        **heading_flags(records.values()),
         notices=_notices(records),
         classes=classes,
         metrics=METRICS,
@@ -178,12 +162,8 @@ def _page(
         calibration=_calibration_rows(models),
         panels=gradcam_panels({name: model.examples for name, model in models.items()}, classes),
         curves=curve_figure({name: model.curves for name, model in models.items()}),
-        records={
-            name: json.dumps({key: record[key] for key in _RECORDED if key in record}, indent=2)
-            for name, record in records.items()
-        },
+        records={name: shown_record(record, _RECORDED) for name, record in records.items()},
     )
-    return page
 
 
 def _by_model_and_level(scores: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
@@ -202,38 +182,10 @@ def _calibration_rows(models: Mapping[str, Classifier]) -> list[dict[Any, Any]]:
     ]
 
 
-def _number(value: Any, form: str = "{:.2f}") -> str:
-    return "n/a" if value is None or pd.isna(value) else form.format(value)
-
-
-def _trainings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each of a model's weights was trained on."""
-    cards = record.get("weights_of_folds") or [record.get("weights")]
-    return [_mapping(_mapping(card).get("trained_on")) for card in cards]
-
-
-def _kinds(record: Mapping[str, Any]) -> set[str]:
-    """Of the data it was trained on."""
-    return {str(training.get("kind") or "unknown") for training in _trainings(record)}
-
-
-def _tested(record: Mapping[str, Any]) -> str:
-    return str(record.get("tested_on") or "unknown")
-
-
-def _data_sentence(record: Mapping[str, Any]) -> str:
-    trained, tested = _kinds(record), _tested(record)
-    if trained == {tested}:
-        return _SENTENCES.get(tested, f"trained and tested on data of this kind: {tested}.")
-    return f"trained on data of this kind: {', '.join(sorted(trained))}; tested on: {tested}."
-
-
 def _notices(records: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What a reader must know of the data before any figure."""
-    said: dict[str, list[str]] = {}
+    said = []
     for name, record in records.items():
-        said.setdefault(_data_sentence(record), []).append(name)
-        for leakage in sorted({str(training["leakage"]) for training in _trainings(record) if training.get("leakage")}):
-            said.setdefault(f"LEAKAGE: {leakage}; scores say nothing of other patients.", []).append(name)
-    worst_first = sorted(said.items(), key=lambda pair: pair[0] != _SENTENCES["synthetic"])
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in worst_first]
+        said.append((name, data_sentence(record, nothing_about="patients")))
+        for leakage in sorted({str(training["leakage"]) for training in trainings(record) if training.get("leakage")}):
+            said.append((name, f"LEAKAGE: {leakage}; scores say nothing of other patients."))
+    return collect_notices(said, nothing_about="patients", between=", ")

@@ -15,6 +15,7 @@ from bonemonai.analysis.damage_gradcam import summarise_damage_gradcam
 from bonemonai.analysis.damage_scores import DAMAGE_METRICS
 from bonemonai.data.json_file import read_json
 from bonemonai.errors import InputError
+from bonemonai.report.gradcam_weights import fold_weights, weights_notice
 
 # in the paper's order
 MODELS = {
@@ -80,10 +81,12 @@ class Gradcam(NamedTuple):
         summary: mean shares on cracks and rings, see :func:`bonemonai.analysis.summarise_damage_gradcam`.
         slices: a slice each: ``image``, ``map``, ``crack`` (H, W), ``subject``, ``load_state``, ``plane``, ``index``
             and ``decision``.
+        notice: what a reader must know of the weights that made the maps; "" if they are those of a best fold.
     """
 
     summary: dict[str, float]
     slices: list[dict[str, Any]]
+    notice: str = ""
 
 
 def read_validations(given: Mapping[str, str | Path]) -> dict[str, Validation]:
@@ -140,7 +143,8 @@ def read_gradcams(
         Title, "" where there is none, to what was found.
 
     Raises:
-        InputError: if a folder that was given lacks ``gradcam.csv``, or a file is damaged.
+        InputError: if a folder that was given lacks ``gradcam.csv``, a file is damaged, or Grad-CAM of a result was
+            made by weights that are of none of its folds.
     """
     folders = _named(given)
     found = {(validations[key][0].title if key in validations else key): path for key, path in folders.items()}
@@ -148,7 +152,13 @@ def read_gradcams(
         for place in (folder / validation.best, folder):
             if key not in folders and (place / "gradcam.csv").is_file():
                 found.setdefault(validation.title, place)
-    return {title: _read_gradcam(path) for title, path in found.items()}
+    weights = {each.title: fold_weights(each.title, each.record, each.best) for each, _ in validations.values()}
+    gradcams = {}
+    for title, path in found.items():
+        claimed = title in weights
+        notice = weights_notice(path, [weights[title]] if claimed else [*weights.values()], claimed=claimed)
+        gradcams[title] = _read_gradcam(path)._replace(notice=notice)
+    return gradcams
 
 
 def _named(given: str | Path | Mapping[str, str | Path] | None) -> dict[str, Path]:

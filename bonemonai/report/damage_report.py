@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bonemonai.data.atomic import atomic_path
-from bonemonai.errors import InputError, OutputError
+from bonemonai.errors import InputError
 from bonemonai.report.damage_figures import comparison_figure, detection_figure, state_panels, sweep_figure
 from bonemonai.report.damage_inputs import (
     BONES,
@@ -24,6 +21,8 @@ from bonemonai.report.damage_inputs import (
     read_sweeps,
     read_validations,
 )
+from bonemonai.report.data_notices import collect_notices, data_sentence, heading_flags
+from bonemonai.report.report_files import number_filter, refuse_earlier_report, render_page, shown_record, write_report
 
 # Shen et al., 3.2, 3.4 and 3.5: mean accuracy over folds, in Fig. 8; what stands there as a bar only is not here
 PAPER_FIG_8 = {
@@ -46,10 +45,6 @@ _COLUMNS_LIMITS = [
     "bone", "deal", "model", "load_state", "best_fold", "pristine", "loaded", "overall", "softmax_failed", "images",
     "mean", "sd", "low", "high", "folds",
 ]  # fmt: skip
-_SENTENCES = {
-    "synthetic": "trained and tested on a synthetic phantom: these figures say nothing about bone.",
-    "unknown": "trained and tested on data of unknown kind, real or synthetic.",
-}
 
 
 def write_damage_report(
@@ -75,7 +70,8 @@ def write_damage_report(
             paper either; ``cortical/cnn/mixed`` says that slices of one sample stand on both sides.
         sweep: a ``sweep.csv`` or its folder, or name, such as the bone's, to that.
         gradcam: a folder of ``gradcam.csv`` and ``gradcam_states.npz``, or key of ``results`` to that; by default what
-            the folder of a best fold, or of its cross-validation, holds.
+            the folder of a best fold, or of its cross-validation, holds. The page says so where the weights that
+            made it are not those of the best fold, or are not known.
         overwrite: replace an earlier report.
 
     Returns:
@@ -83,16 +79,14 @@ def write_damage_report(
 
     Raises:
         InputError: if nothing is given, a key is none, a folder lacks a file that the report needs, a file is damaged,
-            or a folder holds another model's results.
+            a folder holds another model's results, or Grad-CAM of a result was made by weights of none of its folds.
         OutputError: if there is a report already, or the folder cannot be written to.
 
     Source:
         Shen et al., Figs. 3, 4c, 5b, 6b, 7, 8 and 9. Bands, crack outlines and shares of Grad-CAM are ours.
     """
     files = [Path(output_dir) / name for name in _FILES]
-    for path in files:
-        if path.exists() and not overwrite:
-            raise OutputError(path, "exists already; say --overwrite True, or choose another --output_dir.")
+    refuse_earlier_report(files, overwrite=overwrite)
     if not results:
         raise InputError("report", "has nothing to show: give results, model name to folder.")
     found = read_validations(results)
@@ -101,11 +95,7 @@ def write_damage_report(
     validations = list(found.values())
     tables = [_table_fig8(validations), _table_limits(validations)]
     page = _page(tables[0], validations, sweeps, gradcams)
-    for path, table in zip(files[1:], tables, strict=True):
-        with atomic_path(path) as partial:
-            table.to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
-    with atomic_path(files[0]) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_report(files, page, tables, float_format="%.9g")
     return files
 
 
@@ -139,12 +129,10 @@ def _page(
     sweeps: Mapping[str, pd.DataFrame],
     gradcams: Mapping[str, Gradcam],
 ) -> str:
-    environment = Environment(loader=PackageLoader("bonemonai.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": _number, "named": lambda name: MODELS.get(name, name)}
-    kinds = [{*_kinds(each.record), _tested(each.record)} for each in validations]
-    page: str = environment.get_template("damage_report.html.j2").render(
-        synthetic=any("synthetic" in each for each in kinds),
-        known=any(each != {"unknown"} for each in kinds),
+    return render_page(
+        "damage_report.html.j2",
+        {"number": number_filter("{:.3f}"), "named": lambda name: MODELS.get(name, name)},
+        **heading_flags(each.record for each in validations),
         notices=_notices(validations),
         fig8=_groups(fig8),
         validations=validations,
@@ -152,13 +140,10 @@ def _page(
         detection={each.title: detection_figure(each.limits) for each in validations},
         comparisons=_comparisons(validations),
         sweeps=[(name, sweep_figure(table), table.to_dict("records")) for name, table in sweeps.items()],
+        gradcam_notices=[(title, each.notice) for title, each in gradcams.items() if each.notice],
         gradcams={title: (each.summary, *state_panels(each.slices)) for title, each in gradcams.items()},
-        records={
-            each.title: json.dumps({key: each.record[key] for key in _RECORDED if key in each.record}, indent=2)
-            for each in validations
-        },
+        records={each.title: shown_record(each.record, _RECORDED) for each in validations},
     )
-    return page
 
 
 def _groups(fig8: pd.DataFrame) -> list[tuple[str, str, list[dict[Any, Any]]]]:
@@ -178,38 +163,11 @@ def _comparisons(validations: list[Validation]) -> list[tuple[str, list[Validati
     return figures
 
 
-def _number(value: Any, form: str = "{:.3f}") -> str:
-    return "n/a" if value is None or pd.isna(value) else form.format(value)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _kinds(record: Mapping[str, Any]) -> set[str]:
-    """Of the data that the folds' networks were trained on."""
-    cards = record.get("weights_of_folds") or [record.get("weights")]
-    return {str(_mapping(_mapping(card).get("trained_on")).get("kind") or "unknown") for card in cards}
-
-
-def _tested(record: Mapping[str, Any]) -> str:
-    return str(record.get("tested_on") or "unknown")
-
-
-def _data_sentence(record: Mapping[str, Any]) -> str:
-    trained, tested = _kinds(record), _tested(record)
-    if trained == {tested}:
-        return _SENTENCES.get(tested, f"trained and tested on data of this kind: {tested}.")
-    return f"trained on data of this kind: {', '.join(sorted(trained))}; tested on: {tested}."
-
-
 def _notices(validations: list[Validation]) -> list[str]:
-    """What a reader must know of the data before any figure."""
-    said: dict[str, list[str]] = {}
+    said = []
     for each in validations:
-        said.setdefault(_data_sentence(each.record), []).append(each.title)
+        said.append((each.title, data_sentence(each.record, nothing_about="bone")))
         if each.leaks:
             why = f" ({each.record['leakage']})" if each.record.get("leakage") else ""
-            said.setdefault(f"{LEAKAGE}{why}.", []).append(each.title)
-    worst_first = sorted(said.items(), key=lambda pair: pair[0] != _SENTENCES["synthetic"])
-    return [f"{'; '.join(names)}: {sentence}" for sentence, names in worst_first]
+            said.append((each.title, f"{LEAKAGE}{why}."))
+    return collect_notices(said, nothing_about="bone", between="; ")

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from bonemonai.analysis.lacuna_table import LacunaSummary, measure_lacunae, summarise_lacunae
 from bonemonai.analysis.overlap import Overlap, measure_overlap
 from bonemonai.analysis.threshold_baseline import Scan, ThresholdBaseline, score_thresholds
-from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import read_data_card
 from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.labels import ORIGIN_COLUMN, refuse_predicted, truth_items
@@ -23,6 +21,7 @@ from bonemonai.data.manifest import manifest_items, read_manifest
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
 from bonemonai.report.figures import overlay_figure, volume_figure
+from bonemonai.report.report_files import render_page, write_report
 
 LEAST_VOLUME_UM3 = 20.0
 
@@ -84,13 +83,8 @@ def write_lacuna_report(
         bar.update()
     measured = _Measured(overlap, found, true, found_summary, true_summary, baselines)
     files = results / "report.html", results / "scores.csv", results / "lacunae.csv"
-    with atomic_path(files[1]) as partial:
-        _scores(measured).to_csv(partial, index=False, lineterminator="\n")
-    with atomic_path(files[2]) as partial:
-        measured.predicted.round(3).to_csv(partial, index=False, lineterminator="\n")
-    with atomic_path(files[0]) as partial:
-        page = _page(measured, (image, truth, predicted), read_data_card(manifest), record)
-        partial.write_text(page, encoding="utf-8")
+    page = _page(measured, (image, truth, predicted), read_data_card(manifest), record)
+    write_report(files, page, [_scores(measured), measured.predicted.round(3)])
     return files
 
 
@@ -138,8 +132,8 @@ def _page(
     measured: _Measured, volumes: tuple[Volume, Volume, Volume], card: dict[str, Any], record: dict[str, Any]
 ) -> str:
     trained_on = (record.get("weights") or {}).get("trained_on")
-    environment = Environment(loader=PackageLoader("bonemonai.report", "."), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("lacuna_report.html.j2").render(
+    return render_page(
+        "lacuna_report.html.j2",
         synthetic=card.get("kind") == "synthetic",
         data=card.get("name", "not described (no data card)"),
         trained_on=_training_sentence(trained_on),

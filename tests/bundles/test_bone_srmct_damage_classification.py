@@ -242,8 +242,10 @@ def test_a_sweep_gradcam_and_the_report(folds: Path, slices: str, checkpoint: Pa
     assert list(zip(sweep["parameter"], sweep["value"], sweep["baseline"], strict=True)) == [
         ("layers", 1, True), ("layers", 2, False), ("batch_size", 20, True), ("batch_size", 40, False),
     ]  # fmt: skip
-    workflow("train", "smoke", "gradcam", manifest_path=slices, checkpoint=str(checkpoint), every=6,
-             output_dir=str(tmp_path / "cam"), **TINY).run()  # fmt: skip
+    best = json.loads((folds / "results.json").read_text())["best_fold"]
+    workflow("train", "trabecular", "smoke", "gradcam", manifest_path=slices, fold=int(best.removeprefix("fold_")),
+             checkpoint=str(folds / best / "model.pt"), every=6, output_dir=str(tmp_path / "cam"),
+             **TINY).run()  # fmt: skip
     cam = pd.read_csv(tmp_path / "cam" / "gradcam.csv")
     assert len(cam) == 3 * 3  # a slice of each plane at each state
     assert (cam.loc[cam["load_state"] == 1, "crack_area"] == 0).all()
@@ -256,8 +258,15 @@ def test_a_sweep_gradcam_and_the_report(folds: Path, slices: str, checkpoint: Pa
     assert json.loads((tmp_path / "cam" / "gradcam.json").read_text())["weights"]["sha256"]
     line = refusal("report", results={"cortical/cnn": str(folds)}, output_dir=str(tmp_path / "other"))
     assert "holds results of trabecular bone, not of cortical" in line
+    # maps of weights that no fold was tested with are not shown as the cross-validation's
+    workflow("train", "smoke", "gradcam", manifest_path=slices, checkpoint=str(checkpoint), every=6,
+             output_dir=str(tmp_path / "other_cam"), **TINY).run()  # fmt: skip
+    line = refusal("report", results={"trabecular/cnn": str(folds)}, output_dir=str(tmp_path / "other"),
+                   gradcam={"trabecular/cnn": str(tmp_path / "other_cam")})  # fmt: skip
+    assert "that are of no fold of trabecular, CNN" in line
     page = (tmp_path / "report" / "report.html").read_text()
     assert "phantom" in page
+    assert "tied to a fold" not in page
     assert "not a medical device" in page
     assert str(folds) not in page
 

@@ -17,7 +17,6 @@ from skimage.exposure import match_histograms
 from bonemonai.data import ScanPreparation, TiffStackWriter, open_volume, read_data_card, read_manifest
 from bonemonai.data.median_volume import MedianVolume
 from bonemonai.data.resampled_volume import ResampledVolume
-from bonemonai.data.scan_preparation import read_scans, slice_numbers
 from bonemonai.errors import InputError, OutputError, ResumeError
 from bonemonai.phantoms import write_compression_study
 from tests.drill import content, finish, start
@@ -125,18 +124,6 @@ def test_what_is_written(study: Path, tmp_path: Path) -> None:
         assert int(row["index"]) < CROP[["XY", "XZ", "YZ"].index(row["plane"])]
     card = read_data_card(path)
     assert (card["kind"], card["preparation"]["matching"]) == ("synthetic", "sample")
-
-
-def test_evenly_spaced_slices() -> None:
-    assert slice_numbers(300, 300) == slice_numbers(300, None) == list(range(300))
-    assert slice_numbers(5, 1) == [2]
-    for extent, number in ((200, 7), (32, 31), (10, 4)):
-        found = np.array(slice_numbers(extent, number))
-        assert len(set(found)) == number
-        assert np.ptp(np.diff(found)) <= 1
-        assert abs(found[0] - (extent - 1 - found[-1])) <= 1
-    with pytest.raises(InputError, match="slices_per_plane: must be at most the box's 4 slices, got 5"):
-        slice_numbers(4, 5)
 
 
 @pytest.fixture(scope="module")
@@ -247,17 +234,6 @@ def test_changed_source_is_noticed(own: Path, tmp_path: Path, state: int, what: 
     rewrite(scan, changed)
     with pytest.raises(ResumeError, match=f"scan_000{0 if state == 1 else 1}.ome.zarr: was prepared from other data"):
         preparation(own, tmp_path / "out").run()
-
-
-def test_reference_that_changed_or_another_voxel_size_is_noticed(own: Path, tmp_path: Path) -> None:
-    preparation(own, tmp_path / "out").run()
-    fingerprints = [preparation(own, tmp_path / "out")._fingerprint(number) for number in (0, 1)]
-    text = own.read_text()
-    own.write_text(text.replace(",6.5,", ",6.6,"))
-    assert not set(fingerprints) & {preparation(own, tmp_path / "out")._fingerprint(number) for number in (0, 1)}
-    # the same two scans, but now the other one is the first
-    own.write_text(text.replace("ring,1,", "ring,3,"))
-    assert preparation(own, tmp_path / "out")._fingerprint(1) != fingerprints[1]
 
 
 def test_stopped_in_the_middle_leaves_nothing_half_written(
@@ -405,48 +381,6 @@ def test_real_aim_as_unloaded_bone(sample_data: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.read(), median_filter(source.read()[box], size=3, mode="nearest"))
     assert image.voxel_size_um == pytest.approx(source.voxel_size_um, rel=1e-6)
     assert image.units == source.units
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "cause"),
-    [
-        ("ring,2,", "ring,x,", r"manifest\.csv: image 2: load_state must be a number from 1, got 'x'"),
-        ("ring,2,", "ring,0,", "image 2: load_state must be a number from 1, got '0'"),
-        ("ring,2,", "ring,-1,", "image 2: load_state must be a number from 1"),
-        ("ring,2,", "ring,2.0,", "image 2: load_state must be a number from 1"),
-        ("ring,2,", "ring,\u00b2,", "image 2: load_state must be a number from 1"),
-        ("ring,2,", "ring,1,", "image 2: TB5 has that loading state already"),
-        ("ring,2,", "ring,01,", "image 2: TB5 has that loading state already"),
-        ("load_state", "state", r"manifest\.csv: has no column 'load_state'"),
-        ("patient", "sample", "lacks the column 'patient'"),
-    ],
-)
-def test_manifests_that_will_not_do(own: Path, tmp_path: Path, old: str, new: str, cause: str) -> None:
-    own.write_text(own.read_text().replace(old, new, 1))
-    with pytest.raises(InputError, match=cause):
-        ScanPreparation(own, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_bone_must_be_known_to_match_by_it(own: Path, tmp_path: Path) -> None:
-    own.write_text(own.read_text().replace("trabecular", "", 1))
-    with pytest.raises(InputError, match="image 1: column 'bone' is empty"):
-        ScanPreparation(own, tmp_path / "out", matching="bone")
-    own.write_text(own.read_text().replace(",bone,", ",kind,"))
-    with pytest.raises(InputError, match="has no column 'bone'"):
-        ScanPreparation(own, tmp_path / "out", matching="bone")
-    assert len(ScanPreparation(own, tmp_path / "out").scans) == 2
-
-
-def test_first_of_each_sample_and_bone(tmp_path: Path) -> None:
-    rows = [("a", 3, "x"), ("b", 1, "y"), ("A ", 2, "x"), ("b", 5, "y"), ("c", 10, "x"), ("c", 9, "x")]
-    for number in range(6):
-        (tmp_path / str(number)).touch()
-    lines = [f"{patient},{number},{state},{bone}" for number, (patient, state, bone) in enumerate(rows)]
-    (tmp_path / "m.csv").write_text("patient,image,load_state,bone\n" + "\n".join(lines) + "\n")
-    scans = read_scans(tmp_path / "m.csv")
-    assert scans["first"].tolist() == [2, 1, 2, 1, 5, 5]
-    assert scans["first_of_bone"].tolist() == [2, 1, 2, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

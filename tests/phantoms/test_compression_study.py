@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bonemonai.data import open_volume, read_data_card, read_manifest
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 from bonemonai.phantoms import CompressionPhantom, write_compression_study
 from bonemonai.phantoms.compression_study import sample_name, sample_seed
 
@@ -56,6 +59,94 @@ def test_card_of_a_moved_study_has_the_motion_to_undo(tmp_path: Path) -> None:
     found = np.array(read_data_card(path)["to_first"]["CB5"])
     phantom = CompressionPhantom("cortical", (16, 16, 16), sample_seed(5, 0), 2, motion_voxels=1.5)
     np.testing.assert_allclose(found, [np.eye(4), phantom.to_first(2)], atol=1e-6)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+TINY: dict[str, Any] = {"samples": 2, "states": 2, "shape": (16, 16, 16), "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def first_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_compression_study(tmp_path_factory.mktemp("tiny"), **TINY).parent
+
+
+@pytest.fixture
+def tiny(first_tiny: Path, tmp_path: Path) -> Path:
+    """A small study that may be changed."""
+    return Path(shutil.copytree(first_tiny, tmp_path / "tiny"))
+
+
+@pytest.mark.parametrize("lost", [[], ["manifest.csv"], ["manifest.csv", "manifest.json"]], ids=str)
+def test_the_same_call_again_writes_the_same_study(tiny: Path, lost: list[str]) -> None:
+    before = contents(tiny)
+    card = json.loads((tiny / "manifest.json").read_text())
+    # of another version, but the same study
+    (tiny / "manifest.json").write_text(json.dumps({**card, "source": "bonemonai, version 0.0.1"}))
+    for name in lost:
+        (tiny / name).unlink()
+    shutil.rmtree(tiny / "CB6" / "state_02")
+    write_compression_study(tiny, **TINY)
+    assert contents(tiny) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 4}, "other seed, samples"),
+        ({"samples": 1}, "other samples"),
+        ({"states": 3}, "other states, opening_voxels"),
+        ({"bone": "trabecular"}, "other name, drawn"),
+        ({"shape": (16, 16, 18)}, "other shape"),
+        ({"voxel_size_um": 7.0}, "other voxel_size_um"),
+        ({"artefacts": False}, "other artefacts"),
+        ({"motion_voxels": 1.0}, "other motion_voxels, to_first"),
+    ],
+    ids=str,
+)
+def test_another_study_is_not_replaced_unasked(tiny: Path, changed: dict[str, Any], said: str) -> None:
+    before = contents(tiny)
+    with pytest.raises(OutputError, match=rf"manifest\.csv: is of another study \({said}.*say --overwrite, or choose"):
+        write_compression_study(tiny, **{**TINY, **changed})
+    assert contents(tiny) == before
+
+
+@pytest.mark.parametrize("card", [None, b"{", b"[]"])
+def test_a_list_whose_study_is_not_known_is_not_replaced_unasked(tiny: Path, card: bytes | None) -> None:
+    (tiny / "manifest.json").unlink()
+    if card is not None:
+        (tiny / "manifest.json").write_bytes(card)
+    with pytest.raises(OutputError, match="is of another study \\(no card beside it says which"):
+        write_compression_study(tiny, **TINY)
+    write_compression_study(tiny, **TINY, overwrite=True)
+    assert read_data_card(tiny / "manifest.csv")["seed"] == 3
+
+
+def test_overwritten_is_what_a_new_folder_would_hold(tiny: Path, tmp_path: Path) -> None:
+    other = {**TINY, "seed": 4, "samples": 1}
+    write_compression_study(tmp_path / "new", **other)
+    write_compression_study(tiny, **other, overwrite=True)
+    expected = contents(tmp_path / "new")
+    found = contents(tiny)
+    assert {name: found[name] for name in expected} == expected
+    # no scan of the other study is listed
+    assert {name for name in found if name not in expected} == {name for name in found if name.startswith("CB6")}
+
+
+def test_stopped_while_overwriting_leaves_no_list_of_either(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = CompressionPhantom.state
+
+    def dying(self: CompressionPhantom, number: int) -> Any:
+        if number == 2:
+            raise KeyboardInterrupt
+        return states(self, number)
+
+    monkeypatch.setattr(CompressionPhantom, "state", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_compression_study(tiny, **{**TINY, "seed": 4}, overwrite=True)
+    assert not list(tiny.glob("manifest.*"))
 
 
 def test_no_two_studies_share_a_sample() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,25 @@ def write_validation(
         predict(subject, seed + number, **options).to_csv(place / "predictions.csv", index=False, float_format="%.9g")
         split = {"test": [subject], "val": [f"subject_{(number + 1) % max(count, 2):02d}"]}
         split |= {"leakage": leakage} if leakage else {}
-        about = {"weights": {"sha256": f"{number:064d}", "trained_on": trained}, "seed": 7, "tested_on": tested}
+        about = {"weights": {"sha256": weights_of(place.name), "trained_on": trained}, "seed": 7, "tested_on": tested}
         write_damage_results(place, model=model, about=about, split=split)
         folders.append(place)
     pool_damage_folds(folder, folders, model=model)
     return folder
 
 
-def write_gradcam(folder: Path, *, subject: str = "subject_00", states: int = 15, size: int = 64) -> Path:
+def weights_of(fold: str) -> str:
+    """The sha256 that is said of a fold's weights."""
+    return f"{int(fold.removeprefix('fold_')):064d}"
+
+
+def best_fold(folder: Path) -> str:
+    return str(json.loads((folder / "results.json").read_text())["best_fold"])
+
+
+def write_gradcam(
+    folder: Path, *, subject: str = "subject_00", states: int = 15, size: int = 64, weights: str | None = None
+) -> Path:
     """One slice through all states; the crack opens from state 10 on, and the map of state 1 is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(1)
@@ -76,6 +88,8 @@ def write_gradcam(folder: Path, *, subject: str = "subject_00", states: int = 15
     labels |= {name: found[name].to_numpy(np.int64) for name in ("load_state", "index")}
     arrays = {"image": np.float16(images), "map": np.float16(maps), "crack": np.array(cracks)}
     np.savez_compressed(folder / "gradcam_states.npz", **arrays, **labels)
+    about = {} if weights is None else {"weights": {"sha256": weights}}
+    (folder / "gradcam.json").write_text(json.dumps({"layer": "conv", **about}))
     return folder
 
 
@@ -95,5 +109,6 @@ def write_runs(folder: Path) -> dict[str, Any]:
         ]
     ]  # fmt: skip
     write_sweep_table(folder / "sweep", settings)
-    gradcam = {"cortical/cnn": write_gradcam(folder / "gradcam", states=20)}
+    weights = weights_of(best_fold(results["cortical/cnn"]))
+    gradcam = {"cortical/cnn": write_gradcam(folder / "gradcam", states=20, weights=weights)}
     return {"results": results, "sweep": {"cortical": folder / "sweep"}, "gradcam": gradcam}

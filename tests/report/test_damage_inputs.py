@@ -9,7 +9,7 @@ import pytest
 
 from bonemonai.errors import InputError
 from bonemonai.report.damage_inputs import read_gradcams, read_sweeps, read_validations
-from tests.report.damage_runs import write_gradcam, write_validation
+from tests.report.damage_runs import weights_of, write_gradcam, write_validation
 
 
 @pytest.fixture
@@ -117,6 +117,12 @@ def test_gradcam_is_named_by_its_result(folder: Path, tmp_path: Path) -> None:
     assert len(read_gradcams(None, known)["cortical, CNN"].slices) == 3
     (folder / validation.best / "gradcam_states.npz").unlink()
     assert read_gradcams(None, known)["cortical, CNN"].slices == []
+    assert read_gradcams(None, known)["cortical, CNN"].notice.startswith("cannot be tied to a fold")
+    write_gradcam(folder / validation.best, states=3, weights=weights_of(validation.best))
+    assert read_gradcams(None, known)["cortical, CNN"].notice == ""
+    write_gradcam(folder / validation.best, states=3, weights="e" * 64)
+    with pytest.raises(InputError, match="are of no fold of cortical, CNN"):
+        read_gradcams(None, known)
 
 
 def test_damaged_gradcam(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bonemonai.errors import InputError, OutputError
 from bonemonai.report import write_damage_report
-from tests.report.damage_runs import write_gradcam, write_runs, write_validation
+from tests.report.damage_runs import best_fold, weights_of, write_gradcam, write_runs, write_validation
 
 # Shen et al., Fig. 8 and the text on it: mean accuracy by bone and deal
 PAPER = {
@@ -173,9 +173,32 @@ def test_gradcam_numbers(page: str, runs: dict[str, Any]) -> None:
 def test_gradcam_of_the_best_fold_is_found(tmp_path: Path) -> None:
     folder = write_validation(tmp_path / "run", "cnn", count=2, states=3)
     best = json.loads((folder / "results.json").read_text())["best_fold"]
-    write_gradcam(folder / best, states=3)
+    write_gradcam(folder / best, states=3, weights=weights_of(best))
     path, *_ = write_damage_report(tmp_path / "out", results={"cnn": folder})
-    assert "Slices and Grad-CAM over loading states: CNN subject_00, XY 150" in path.read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
+    assert "Slices and Grad-CAM over loading states: CNN subject_00, XY 150" in page
+    assert "tied to a fold" not in page
+
+
+def test_gradcam_of_other_weights_is_told_or_refused(tmp_path: Path) -> None:
+    folder = write_validation(tmp_path / "run", "cnn", count=2, states=3)
+    best = best_fold(folder)
+    (other,) = {"fold_00", "fold_01"} - {best}
+    cam = tmp_path / "cam"
+    for weights, said in (
+        (None, "CNN : cannot be tied to a fold: its gradcam.json does not say which weights made the maps."),
+        (weights_of(other), f"CNN : made by the weights of {other} of CNN, not by those of its best fold, {best}."),
+    ):
+        write_gradcam(cam, states=3, weights=weights)
+        path, *_ = write_damage_report(tmp_path / "out", results={"cnn": folder}, gradcam={"cnn": cam}, overwrite=True)
+        assert said in text(path.read_text(encoding="utf-8"))
+    write_gradcam(cam, states=3, weights="f" * 64)
+    with pytest.raises(InputError, match=r"cam: holds Grad-CAM by weights .* of no fold of CNN; visualise fold_0"):
+        write_damage_report(tmp_path / "new", results={"cnn": folder}, gradcam={"cnn": cam})
+    assert not (tmp_path / "new").exists()
+    path, *_ = write_damage_report(tmp_path / "new", results={"cnn": folder}, gradcam={"own": cam})
+    said = "own : made by weights that are of no fold of the cross-validations shown."
+    assert said in text(path.read_text(encoding="utf-8"))
 
 
 def test_page_is_self_contained_well_formed_and_tells_no_path(page: str, report: Path) -> None:
