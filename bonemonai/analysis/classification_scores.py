@@ -24,7 +24,7 @@ _PREFIX = "logit_"
 _COLUMNS = ("subject", "diagnosis", "plane", "row", "column")
 _METRICS = ("accuracy", "precision", "recall", "f1")
 _LEAST_PATIENTS = 3  # a class, for an interval
-_SAME_PROBABILITY = 1e-9  # means that are closer differ by rounding, and that is no reason for a diagnosis
+SAME_PROBABILITY = 1e-9  # means that are closer differ by rounding, and that is no reason for a diagnosis
 
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
@@ -85,11 +85,11 @@ def patient_decisions(predictions: pd.DataFrame) -> pd.DataFrame:
     classes = classes_of(predictions)
     logits, _ = logits_and_labels(predictions)
     subject = predictions["subject"].to_numpy()
-    voted = pd.DataFrame(_only_highest(logits)[:, None] == np.arange(len(classes))).groupby(subject)
+    voted = pd.DataFrame(highest_class(logits)[:, None] == np.arange(len(classes))).groupby(subject)
     probability = pd.DataFrame(softmax(logits, axis=1)).groupby(subject).mean()
     votes = voted.sum().to_numpy()
     leading = votes == votes.max(axis=1, keepdims=True)
-    decision = _only_highest(np.where(leading, probability.to_numpy(), -np.inf), _SAME_PROBABILITY)
+    decision = highest_class(np.where(leading, probability.to_numpy(), -np.inf), SAME_PROBABILITY)
     table = predictions["diagnosis"].groupby(subject).agg(diagnosis="first", patches="size")
     table[[f"votes_{name}" for name in classes]] = voted.mean()
     table[[f"probability_{name}" for name in classes]] = probability
@@ -166,6 +166,24 @@ def confusion(predictions: pd.DataFrame, level: Level) -> pd.DataFrame:
     )
 
 
+def highest_class(values: NDArray[np.float64], tolerance: float = 0.0) -> NDArray[np.int64]:
+    """Index of each row's highest value.
+
+    Args:
+        values: (n, C).
+        tolerance: values that are closer to the highest share its place.
+
+    Returns:
+        (n,), in [0, C]; C where several are the highest.
+
+    Example:
+        >>> highest_class(np.array([[0.1, 0.9], [0.5, 0.5]]))
+        array([1, 2])
+    """
+    highest = values >= values.max(axis=1, keepdims=True) - tolerance
+    return np.asarray(np.where(highest.sum(axis=1) == 1, highest.argmax(axis=1), values.shape[1]), dtype=np.int64)
+
+
 def _named_classes(predictions: pd.DataFrame) -> list[str]:
     missing = [name for name in _COLUMNS if name not in predictions]
     if missing:
@@ -215,18 +233,12 @@ def _check_subjects(predictions: pd.DataFrame, classes: list[str]) -> None:
         raise InputError("predictions", f"call subject {subject} {first} and {second}; correct the manifest.")
 
 
-def _only_highest(values: NDArray[np.float64], tolerance: float = 0.0) -> NDArray[np.int64]:
-    """Index of each row's highest value, (n, C) -> (n,); C where several are the highest."""
-    highest = values >= values.max(axis=1, keepdims=True) - tolerance
-    return np.asarray(np.where(highest.sum(axis=1) == 1, highest.argmax(axis=1), values.shape[1]), dtype=np.int64)
-
-
 def _counts(predictions: pd.DataFrame, level: Level) -> NDArray[np.int64]:
     """Confusion matrix of each patient, (patients, C, C + 1): true class, decision; the last one is undecided."""
     if level not in get_args(Level):
         raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {level}.")
     logits, labels = logits_and_labels(predictions)
-    found = _only_highest(logits)
+    found = highest_class(logits)
     patient, subjects = pd.factorize(predictions["subject"].to_numpy(), sort=True)
     if level == "patient":
         table = patient_decisions(predictions)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -181,6 +183,30 @@ def read_elements(path: Path) -> Elements | None:
     if not at_pixels and ("Rows" in elements or not kind or "Image" in kind.name):
         # cut off within the header, it would pass for a report that belongs to another series
         raise InputError(path, "is an image without pixels: cut short, or stripped.")
+    return elements
+
+
+def read_tags(path: Path, names: Sequence[str]) -> Elements:
+    """Read some elements of a file that is known to be DICOM, and nothing else; a value that is none is left out.
+
+    Args:
+        path: the file, one that :func:`read_header` took.
+        names: keywords. What is not among them is not read, so it cannot reach a result.
+
+    Raises:
+        InputError: if the file cannot be read any more.
+    """
+    elements = Elements()
+    try:
+        with warnings.catch_warnings(), BoundedFile(path) as stream:
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(names))
+            for name in names:
+                with suppress(ValueError, TypeError, OverflowError, NotImplementedError):
+                    if name in dataset:
+                        elements[name] = dataset[name].value
+    except Exception as error:
+        raise InputError(path, f"is a damaged DICOM file: {error}") from error
     return elements
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class DicomVolume(Volume):
             warnings=warnings,
         )
         self.part, self.units = series.uid, first.units
+
+    @property
+    def frames(self) -> Sequence[DicomFrame]:
+        """File and place of each plane, in the order of planes."""
+        return tuple(self._frames)
 
     def _value_dtype(self) -> np.dtype[Any]:
         rescales = {(frame.slope, frame.intercept) for frame in self._frames}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,19 @@ from bonemonai.errors import InputError
 from bonemonai.networks.state_dict import read_state_dict
 
 # torchvision's files of IMAGENET1K_V1; the digits begin their sha256
-_FILES = {"vgg16": "vgg16-397923af.pth", "alexnet": "alexnet-owt-7be5be79.pth", "resnet50": "resnet50-0676ba61.pth"}
+_FILES = {
+    "vgg16": "vgg16-397923af.pth",
+    "alexnet": "alexnet-owt-7be5be79.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "densenet121": "densenet121-a639ec97.pth",
+}
+# torchvision's names -> MONAI's; the file of DenseNet is older than its names and says norm.1 for norm1
+_RENAMED = {
+    "densenet121": [
+        (re.compile(r"(\.denselayer\d+)\.(norm|conv)\.?([12])\."), r"\1.layers.\2\3."),
+        (re.compile(r"^classifier\."), "class_layers.out."),
+    ]
+}
 
 
 def with_imagenet_weights(
@@ -25,8 +38,8 @@ def with_imagenet_weights(
     segmentation network, are left out. Everything else must fit.
 
     Args:
-        network: with torchvision's names.
-        architecture: "vgg16", "alexnet" or "resnet50".
+        network: with torchvision's names; DenseNet-121 with MONAI's.
+        architecture: "vgg16", "alexnet", "resnet50" or "densenet121".
         pretrained: False leaves the network as it is; True takes torchvision's file from PyTorch's cache
             (``torch.hub.get_dir()/checkpoints``), where torchvision puts it; else the path of such a file.
         head: name of the last layer, such as "classifier.6".
@@ -39,7 +52,9 @@ def with_imagenet_weights(
     if pretrained is False:
         return network
     path = Path(torch.hub.get_dir(), "checkpoints", _FILES[architecture]) if pretrained is True else Path(pretrained)
-    state = {name: value for name, value in _read(path).items() if not head or not name.startswith(f"{head}.")}
+    state = {
+        name: value for name, value in _read(path, architecture).items() if not head or not name.startswith(f"{head}.")
+    }
     own = network.state_dict()
     parts = {name.split(".")[0] for name in own}
     state = {name: value for name, value in state.items() if name.split(".")[0] in parts}
@@ -58,11 +73,14 @@ def with_imagenet_weights(
     return network
 
 
-def _read(path: Path) -> Mapping[str, torch.Tensor]:
+def _read(path: Path, architecture: str) -> Mapping[str, torch.Tensor]:
     if not path.is_file():
         raise InputError(
             path,
             "no such ImageNet weights: put torchvision's file there, say --pretrained FILE, or --pretrained False to "
             "start from random weights.",
         )
-    return read_state_dict(path)
+    state = read_state_dict(path)
+    for pattern, replacement in _RENAMED.get(architecture, []):
+        state = {pattern.sub(replacement, name): value for name, value in state.items()}
+    return state

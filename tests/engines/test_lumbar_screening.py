@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import ScaleIntensityRange
+from torch import nn
+
+from bonemonai.data import list_screening_scans
+from bonemonai.data.screening_scans import ScreeningScan
+from bonemonai.engines import LumbarScreening
+from bonemonai.errors import BatchError, InputError, NumericalError
+from bonemonai.transforms import FitPlane, MarkedCrop
+from tests import lumbar_files
+
+CLASSES = ("normal", "low bone mass", "osteoporosis")
+
+
+class Threshold(nn.Module):
+    """Marks what is brighter than 120 HU, which is right on the test scans."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape[1:] == (1, 32, 32)
+        assert image.min() >= 0
+        return (image > 0.7).float()
+
+
+class MeanGrey(nn.Module):
+    """Logits that tell the mean of the crop."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape[1:] == (1, 8, 8)
+        mean = image.mean(dim=(1, 2, 3))
+        return torch.stack([mean, torch.zeros_like(mean), -mean], dim=1)
+
+
+def engine(scans: list[ScreeningScan], **options: Any) -> LumbarScreening:
+    settings: dict[str, Any] = {
+        "segmenter": Threshold(), "classifier": MeanGrey(), "classes": CLASSES, "fit": FitPlane(32),
+        "scale": ScaleIntensityRange(-160, 240, 0, 1, clip=True), "crop": MarkedCrop(8, min_pixels=10),
+        "min_area_mm2": 20.0, "levels": lumbar_files.LEVELS, "progress": False, "sw_batch_size": 5,
+    }  # fmt: skip
+    return LumbarScreening(torch.device("cpu"), scans, **{**settings, **options})
+
+
+def test_every_slice_that_is_marked_is_classified(tmp_path: Path) -> None:
+    """No slice is chosen: three vertebrae of six slices are found, in the scan's own axes."""
+    mask = lumbar_files.mask_in_axial_order()
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
+    screening = engine(list_screening_scans(path, units="HU"))
+    screening.run()
+    found = screening.state.output
+    assert found is not None
+    np.testing.assert_array_equal(found.marks, mask > 0)
+    decided = found.table[found.table["refusal"] == ""]
+    assert decided["plane"].tolist() == np.flatnonzero(mask.any((1, 2))).tolist()
+    assert (decided["pixels"] == 48).all()
+    assert (decided["area_mm2"] == 48).all()
+    assert found.table["logit_normal"].isna().sum() == 24 - 18
+    # 200 HU is 0.9 of the window; noise beside
+    assert decided["logit_normal"].mean() == pytest.approx(0.9, abs=0.01)
+    assert sorted(found.crops) == decided["plane"].tolist()
+
+
+def test_chosen_slices_are_scored_against_their_masks(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path)
+    outputs = []
+    scans = list_screening_scans(path, split="val", levels=lumbar_files.LEVELS, per_level=2, classes=CLASSES)
+    screening = engine(scans, val_handlers=[Collect(outputs)])
+    screening.run()
+    assert [found.scan.name for found in outputs] == ["scan_0003", "scan_0004"]
+    table = outputs[1].table
+    assert table["level"].tolist() == ["L3", "L3", "L2", "L2"]
+    assert table["diagnosis"].unique().tolist() == ["low bone mass"]
+    assert table[["tp", "fp", "fn"]].sum().tolist() == [4 * 48, 0, 0]
+    # slices that were not chosen are not looked at
+    assert outputs[1].marks.any((1, 2)).sum() == 4
+
+
+def test_a_chosen_slice_without_a_mark_is_refused_and_nothing_made_up(tmp_path: Path) -> None:
+    path = lumbar_files.write_nifti(
+        tmp_path / "s.nii", lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order())
+    )
+    scan = ScreeningScan("scan_0000", "subject_00", path, slices=((5, ""), (9, "")), units="HU")
+    screening = engine([scan])
+    screening.run()
+    table = screening.state.output.table  # type: ignore[union-attr]
+    assert table["refusal"].tolist() == ["", "no vertebra was marked"]
+    assert table["logit_normal"].isna().tolist() == [False, True]
+
+
+def test_copies_are_scored_besides(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(path, split="test", levels={"L2": 21}, per_level=1)
+
+    def down(item: Any) -> Any:
+        return {key: torch.roll(value, 2, dims=1) for key, value in item.items()}
+
+    screening = engine(scans, augment=down, copies=2)
+    screening.run()
+    found = screening.state.output
+    assert found is not None
+    assert found.table["copy"].tolist() == [0, 1, 2]
+    # masks move along, and what is kept of the scan is not the copies'
+    assert found.table[["fp", "fn"]].sum().tolist() == [0, 0]
+    np.testing.assert_array_equal(found.marks[13], lumbar_files.mask_in_axial_order()[13] > 0)
+    with pytest.raises(ValueError, match="copies must be 0"):
+        engine(scans, copies=1)
+
+
+def test_one_scan_of_several_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, per_level=1)[:3]
+    (tmp_path / "scan1.nii").write_bytes(b"no NIfTI")
+    outputs: list[Any] = []
+    screening = engine(scans, val_handlers=[Collect(outputs)])
+    with pytest.raises(BatchError, match=r"1 of 3 scans.*scan_0001"):
+        screening.run()
+    assert [None if found is None else found.scan.name for found in outputs] == ["scan_0000", None, "scan_0002"]
+
+
+def test_what_one_scan_alone_is_refused_for_is_the_refusal(tmp_path: Path) -> None:
+    mask = lumbar_files.mask_in_axial_order()
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
+    with pytest.raises(InputError, match="raw values"):
+        engine([ScreeningScan("scan_0000", "s", path)]).run()
+    with pytest.raises(InputError, match="no axial slice 24"):
+        engine([ScreeningScan("scan_0000", "s", path, slices=((24, ""),), units="HU")]).run()
+    other = lumbar_files.write_nifti(tmp_path / "other.nii", mask[:-1])
+    with pytest.raises(InputError, match="has shape"):
+        engine([ScreeningScan("scan_0000", "s", path, mask=other, units="HU")]).run()
+
+
+def test_no_number_is_no_result(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(image), 3), torch.nan)
+
+    mask = lumbar_files.mask_in_axial_order()
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
+    with pytest.raises(NumericalError, match="slices 0 to 4: a network gave NaN"):
+        engine([ScreeningScan("scan_0000", "s", path, units="HU")], classifier=Broken()).run()
+
+
+def test_slices_larger_than_the_segmenter_takes_are_marked_in_their_own_pixels(tmp_path: Path) -> None:
+    mask = np.kron(lumbar_files.mask_in_axial_order(), np.ones((1, 4, 4), dtype=np.uint8))
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
+    screening = engine([ScreeningScan("scan_0000", "s", path, units="HU")], image_size=96)
+    screening.run()
+    marks = screening.state.output.marks  # type: ignore[union-attr]
+    overlap = 2 * (marks & (mask > 0)).sum() / (marks.sum() + (mask > 0).sum())
+    assert marks.shape == mask.shape
+    assert overlap > 0.9
+
+
+class Collect:
+    """Handler: keep what the engine gives for each scan."""
+
+    def __init__(self, outputs: list[Any]) -> None:
+        self.outputs = outputs
+
+    def attach(self, engine: Any) -> None:
+        from ignite.engine import Events
+
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: self.outputs.append(engine.state.output))
