@@ -57,8 +57,7 @@ class CompressionPhantom:
     crack pierces the volume: a smoothly wavy surface that holds the load axis to within 6 degrees and whose normal is
     random in the cross-section. *Trabecular* bone is where three random fields nearly vanish, two at once (rods,
     which meet where all three vanish) or one (plates), or something between; BV/TV chooses, as in the paper: rods below
-    17 %, plates above 25 %. It fails at scattered places by gaps across the struts, perpendicular to the load to within
-    25 degrees.
+    17 %, plates above 25 %. It fails at scattered places, by gaps across struts of any direction.
 
     Cracks open with the state. Until shortly before :attr:`visible_from` they are narrower than 0.35 voxels, hidden by
     noise; from then on they are at least 1.5 voxels wide, growing to 4 (a trabecular gap may open later than
