@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bonemonai.data.scan_preparation import ScanPreparation
-from bonemonai.phantoms import write_compression_study, write_srmct_study
+from bonemonai.phantoms import write_compression_study, write_lumbar_study, write_srmct_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,6 +54,14 @@ def peak_resident_mb(code: str, *arguments: str) -> float:
     tail = "\nprint('peak', next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1])"
     run = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True, check=True)
     return int(run.stdout.split("peak ")[1]) / 1024
+
+
+@pytest.fixture(scope="session")
+def lumbar_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lumbar CT phantoms as DICOM: nine subjects, three a split, of two vertebrae and few, coarse slices."""
+    folder = tmp_path_factory.mktemp("lumbar")
+    write_lumbar_study(folder, subjects=9, seed=1, matrix=128, levels=("L1", "L2"), interval_mm=5.0, splits=(1, 1, 1))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,7 @@ def _write_mask(path: Path, labels: NDArray[np.uint8], affine_lps: NDArray[np.fl
 def _data_card(cases: Sequence[LumbarCase], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": "bonemonai lumbar CT phantom",
-        "kind": "phantom",
+        "kind": "synthetic",
         "source": f"bonemonai.phantoms.write_lumbar_study, version {bonemonai.__version__}",
         "doi": None,
         "licence": "Apache-2.0",

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "figures": ["overlay_figure", "volume_figure"],
         "lacuna_report": ["write_lacuna_report"],
         "screening_page": ["ScreeningPages", "write_screening_page"],
+        "screening_report": ["write_screening_report"],
     },
 )

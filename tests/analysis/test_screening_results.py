@@ -113,7 +113,7 @@ def test_files_of_a_screening(tmp_path: Path) -> None:
         assert record["decision"]["answer"] == row["answer"]
         assert record["density"]["mean_hu"] == pytest.approx(row["mean_hu"])
         assert record["slices"] == {
-            "looked_at": 6, "classified": 6, "refused": 0, "at_border": 0, "several_marks": 0, "chosen_by": "manifest",
+            "looked_at": 4, "classified": 4, "refused": 0, "at_border": 0, "several_marks": 0, "chosen_by": "manifest",
         }  # fmt: skip
 
 
@@ -156,10 +156,10 @@ def test_mark_lies_on_the_grid_of_the_scan(tmp_path: Path, kind: str) -> None:
     _, found = screen(tmp_path / "out", scans, dicom_seg=False)
     np.testing.assert_array_equal(found.marks, lumbar_files.mask_in_axial_order() > 0)
     scan, mark = open_volume(scans[0].image), open_volume(tmp_path / "out" / "scan_0000" / "mark.nii.gz")
-    assert mark.shape == scan.shape != found.marks.shape
+    assert mark.shape == scan.shape
     np.testing.assert_allclose(mark.affine_lps, scan.affine_lps, atol=1e-4)
     np.testing.assert_array_equal(AxialVolume(mark).read() == 1, found.marks)
-    # where it is bright, it is marked
+    # where it is bright, it is marked: the test scans are stored in other axes than those that were screened
     np.testing.assert_array_equal(mark.read() > 0, scan.read() > 120)
 
 

@@ -95,6 +95,8 @@ def one_number(folder: Path, bone: str, folds: int) -> None:
 @click.option("--learning-rate", default=3e-4, show_default=True)
 @click.option("--batch-size", default=20, show_default=True)
 @click.option("--layers", default=4, show_default=True)
+@click.option("--kernel-size", default=5, show_default=True)
+@click.option("--shear", default=0.2, show_default=True)
 @click.option("--folds", default=20, show_default=True)
 @click.option("--side-folds", default=2, show_default=True, help="Of the ablation and of the mixed deal.")
 @click.option("--seed", default=0, show_default=True)

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import bonemonai
-from bonemonai.networks import DamageCNN, LacunaUNet
+from bonemonai.networks import BCCNet, DamageCNN, LacunaUNet, MSNet
 from tests.conftest import ROOT
 
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
@@ -24,12 +24,18 @@ BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 SMALL: dict[str, dict[str, int]] = {
     "femur_srmct_osteoporosis_mga": {"any": 56, "width": 2},
     "bone_srmct_damage_classification": {"any": 12, "width": 2, "image_size": 16},
+    "lumbar_ct_osteoporosis_screening": {"any": 224},
 }
 NETWORKS = {
     "femur_srmct_osteoporosis_mga": LacunaUNet(width=2),
     "bone_srmct_damage_classification": DamageCNN(),
+    "lumbar_ct_osteoporosis_screening": BCCNet(),
 }
-TRAINING = {"femur_srmct_osteoporosis_mga": "train_segmentation", "bone_srmct_damage_classification": "train"}
+TRAINING = {
+    "femur_srmct_osteoporosis_mga": "train_segmentation",
+    "bone_srmct_damage_classification": "train",
+    "lumbar_ct_osteoporosis_screening": "train_classification",
+}
 REQUIRED = (
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
     "task", "description", "authors", "copyright", "network_data_format", "intended_use", "references",
@@ -94,14 +100,20 @@ def test_network_takes_and_gives_what_metadata_says(bundle: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("kind", ["train", "inference"])
-def test_properties_monai_requires(bundle: Path, kind: str, study: Path, loaded_bone: Path, tmp_path: Path) -> None:
+def test_properties_monai_requires(
+    bundle: Path, kind: str, study: Path, loaded_bone: Path, lumbar_study: Path, tmp_path: Path
+) -> None:
     network = NETWORKS[bundle.name]
     torch.save(network.state_dict(), tmp_path / "model.pt")
     config = TRAINING[bundle.name] if kind == "train" else "inference"
-    data = loaded_bone if "damage" in bundle.name else study
-    scan = next(data.rglob("image"))
+    data = {"bone": loaded_bone, "lumbar": lumbar_study}.get(bundle.name.split("_", 1)[0], study)
+    scan = next(path for name in ("image", "dicom") for path in data.rglob(name))
     options = {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(scan if kind == "inference" else data)}
     options |= {"output_dir": str(tmp_path)} if kind == "inference" else {"overwrite": True}
+    if bundle.name.startswith("lumbar") and kind == "inference":
+        torch.save(MSNet(layers=2, width=2).state_dict(), tmp_path / "segmentation.pt")
+        options |= {"segmentation": str(tmp_path / "segmentation.pt"), "segmentation_def#layers": 2}
+        options["segmentation_def#width"] = 2
     file = str(bundle / "configs" / f"{config}.json")
     workflow = create_workflow(
         config_file=file, logging_file=False, workflow_type=kind, initialize=["$@bundle_root"], **options
@@ -115,6 +127,6 @@ def test_units_that_configs_expect_are_those_of_the_metadata(bundle: Path, metad
     configs = {file.stem: json.loads(file.read_text()) for file in (bundle / "configs").glob("*.json")}
     expected = {name: config.get("expects") for name, config in configs.items()}
     # every config that stands alone and reads scans for a network
-    alone = {name for name, config in configs.items() if "preprocessing" in config}
+    alone = {name for name, config in configs.items() if {"preprocessing", "scaling"} & config.keys()}
     assert {name for name, units in expected.items() if units is not None} == alone
     assert all(expected[name] == stated for name in alone)

@@ -64,7 +64,7 @@ def test_truth_and_card(path: Path) -> None:
         assert truth["vendor"] == row["site"]
         assert set(truth["trabecular_hu_by_level"]) >= {"L1", "L2"}
     card = read_data_card(path)
-    assert (card["kind"], card["licence"], card["seed"]) == ("phantom", "Apache-2.0", 4)
+    assert (card["kind"], card["licence"], card["seed"]) == ("synthetic", "Apache-2.0", 4)
     assert card["patients"] == dict.fromkeys(CLASSES, 1)
 
 
