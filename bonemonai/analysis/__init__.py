@@ -6,7 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "acquisition_check": ["check_acquisition", "describe_acquisitions", "intensity_statistics"],
+        "average_precision": ["average_precision"],
         "bone_density": ["DensityCalibration", "measure_density"],
+        "boundary_distance": ["BOUNDARY_METRICS", "slice_boundary_distances", "summarise_boundary_distances"],
         "calibration": ["calibration_table", "expected_calibration_error", "fit_temperature"],
         "classification_scores": [
             "classes_of",
@@ -36,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "damage_sweep": ["write_sweep_table"],
         "gradcam": ["gradcam_maps", "share_on_mask", "summarise_gradcam", "write_gradcam"],
         "lacuna_table": ["LacunaSummary", "measure_lacunae", "summarise_lacunae"],
+        "one_vs_rest_tables": ["CONVENTIONS", "one_vs_rest_scores", "one_vs_rest_table"],
         "overlap": ["Overlap", "measure_overlap"],
         "overlap_scores": ["overlap_histogram", "score_overlaps", "slice_overlaps", "subject_overlaps"],
         "reader_study": [
@@ -57,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "scan_acquisition": ["scan_acquisition", "training_acquisitions"],
         "screening_evaluation": ["calibrate_screening", "read_screening_predictions", "write_screening_scores"],
+        "screening_record": ["ScreeningRules", "screening_record"],
         "screening_results": ["ScreeningResults"],
         "screening_scores": [
             "SCREENING_CLASSES",

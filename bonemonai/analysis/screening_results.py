@@ -1,74 +1,72 @@
-"""What a screening leaves behind for each subject: marks, probabilities, density, warnings; files and one record."""
+"""What a screening leaves behind: a folder a scan, and tables of all of them."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ignite.engine import Engine, Events
-from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.special import softmax
 
-from bonemonai.analysis.acquisition_check import check_acquisition
-from bonemonai.analysis.bone_density import DensityCalibration, measure_density
-from bonemonai.analysis.classification_results import clear_results
-from bonemonai.analysis.scan_acquisition import scan_acquisition
-from bonemonai.analysis.screening_decision import BAND, SURE, decide
+from bonemonai.analysis.bone_density import DensityCalibration
 from bonemonai.analysis.screening_evaluation import SCORE_FILES
+from bonemonai.analysis.screening_record import ScreeningRules, screening_record
 from bonemonai.analysis.screening_scores import SCREENING_CLASSES
-from bonemonai.data.acquisition import read_acquisition
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.dicom_seg import write_dicom_seg
 from bonemonai.data.json_file import write_json
 from bonemonai.data.nifti_mask import write_nifti_mask
+from bonemonai.data.screening_scans import ScreeningScan
 from bonemonai.engines.lumbar_screening import ScreenedScan
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 
 logger = logging.getLogger(__name__)
 
 _FILES = ("slices.csv", "mark.nii.gz", "mark.dcm", "screening.json", "screening.html")
-_TABLES = ("predictions.csv", "screening.csv", "results.json")
+_TABLES = ("predictions.csv", "screening.csv", "subjects_screened.csv", "results.json")
 _MARK = 1
-_NOTHING = "no vertebra was marked in any slice: not screened"
+Page = Callable[[Path, Mapping[str, Any], ScreenedScan], None]
 
 
 class ScreeningResults:
-    """Handler of :class:`bonemonai.engines.LumbarScreening`: write each scan's results, and a table of all.
+    """Writer of :class:`bonemonai.engines.LumbarScreening`.
 
     A folder a scan: ``slices.csv`` (a row a slice), ``mark.nii.gz`` and, of a DICOM series, ``mark.dcm`` (a
-    Segmentation that refers to it), both in the scan's own geometry, and ``screening.json``, the record that a page is
-    made from. Beside them ``predictions.csv`` (all slices), ``screening.csv`` (a row a scan) and ``results.json``.
+    Segmentation that refers to it), both in the scan's own geometry, ``screening.json`` (the record) and
+    ``screening.html``; it gets its name when all of it is written. Beside them ``predictions.csv`` (all slices),
+    ``screening.csv`` (a row a scan), ``subjects_screened.csv`` (a row a subject: the mean over its scans) and
+    ``results.json``.
 
     No name, ID, date or accession number is written unless ``keep_identifiers``. What links back to the source all the
-    same are the UIDs in ``mark.dcm``.
+    same are the UIDs in ``mark.dcm`` and, for who holds the scan, the digest of its pixels.
 
     Args:
         output_dir: of the results.
-        about: provenance; JSON values. ``weights`` and ``segmentation`` are the cards of the weights; the first may
-            know on which ``acquisitions`` they were trained.
-        temperature: that logits are divided by, see :func:`bonemonai.analysis.fit_temperature`.
-        sure: see :func:`bonemonai.analysis.decide`.
-        band: see :func:`bonemonai.analysis.decide`.
-        density_line: ``{"slope_mg_cm3_per_hu": ..., "intercept_mg_cm3": ..., "source": ...}`` for BMD; without it only
-            Hounsfield units are given.
-        erosion_mm: depth of cortex and end plates that mean density leaves out.
+        about: provenance; JSON values. ``weights`` and ``segmentation`` are the cards of the weights.
+        classes: of the classifier, which must be :data:`bonemonai.analysis.SCREENING_CLASSES`.
+        temperature: see :class:`bonemonai.analysis.ScreeningRules`, as for the next three.
+        sure: least probability that is called high.
+        band: least margin of an answer.
+        erosion_mm: depth that mean density leaves out.
+        density_line: ``{"slope_mg_cm3_per_hu": ..., "intercept_mg_cm3": ..., "source": ...}`` for BMD; without it
+            only Hounsfield units are given.
+        page: writes ``screening.html``; None writes none.
         dicom_seg: "auto" writes ``mark.dcm`` where the extra ``clinical`` is installed and the scan is DICOM; True
             insists; False does not.
         keep_identifiers: let ``mark.dcm`` carry the patient's name, ID and dates.
-        overwrite: replace results of an earlier run.
+        key_file: where to write which scan is which file, a table of names and paths that may identify patients;
+            None writes none.
+        tables_only: write no folders of scans.
+        overwrite: replace results of an earlier run, all of them.
 
-    Attributes:
-        record: of the scan that was written last, as in ``screening.json``; None where it failed.
-        folder: of that scan.
+    Raises:
+        InputError: for other classes.
+        ValueError: if a number is out of its range; before any scan is read.
     """
 
     def __init__(
@@ -76,77 +74,120 @@ class ScreeningResults:
         output_dir: str | Path,
         *,
         about: Mapping[str, Any],
-        temperature: float = 1.0,
-        sure: float = SURE,
-        band: float = BAND,
+        classes: Sequence[str] = SCREENING_CLASSES,
+        temperature: float = ScreeningRules.temperature,
+        sure: float = ScreeningRules.sure,
+        band: float = ScreeningRules.band,
+        erosion_mm: float = ScreeningRules.erosion_mm,
         density_line: Mapping[str, Any] | None = None,
-        erosion_mm: float = 3.0,
+        page: Page | None = None,
         dicom_seg: bool | str = "auto",
         keep_identifiers: bool = False,
+        key_file: str | Path | None = None,
+        tables_only: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {temperature}.")
+        if list(classes) != list(SCREENING_CLASSES):
+            raise InputError("classes", f"must be {', '.join(SCREENING_CLASSES)}, got {', '.join(classes)}.")
         if dicom_seg not in (True, False, "auto"):
             raise ValueError(f"dicom_seg must be True, False or 'auto', got {dicom_seg!r}.")
+        line = None if density_line is None else DensityCalibration(**density_line)
+        self.rules = ScreeningRules(temperature, sure, band, line, erosion_mm)
         self.output_dir, self.about = Path(output_dir), dict(about)
-        self.temperature, self.sure, self.band = temperature, sure, band
-        self.calibration = None if density_line is None else DensityCalibration(**density_line)
-        self.erosion_mm, self.dicom_seg = erosion_mm, dicom_seg
-        self.keep_identifiers, self.overwrite = keep_identifiers, overwrite
-        self.record: dict[str, Any] | None = None
-        self.folder = self.output_dir
+        self.page, self.dicom_seg, self.keep_identifiers = page, dicom_seg, keep_identifiers
+        self.key_file, self.tables_only, self.overwrite = key_file, tables_only, overwrite
         self._tables: list[pd.DataFrame] = []
         self._rows: list[dict[str, Any]] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Register with the engine."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_scan)
-        engine.add_event_handler(Events.COMPLETED, self._write_tables)
+    def start(self, scans: Sequence[ScreeningScan]) -> None:
+        """Make room, before any scan is read.
 
-    def _start(self, engine: Any) -> None:
+        Args:
+            scans: all that are to come.
+
+        Raises:
+            OutputError: if results are there and ``overwrite`` was not said, or nothing can be written.
+        """
         self._tables, self._rows = [], []
-        clear_results(self.output_dir, overwrite=self.overwrite, files=(*_TABLES, *SCORE_FILES))
+        earlier = [self.output_dir / name for name in (*_TABLES, *SCORE_FILES)]
+        # of all scans, not of this run's: scan_0000 may have been another patient's
+        folders = [path for path in sorted(self.output_dir.glob("scan_[0-9]*")) if path.is_dir()]
+        earlier += [folder / name for folder in folders for name in _FILES]
+        there = [path for path in earlier if path.exists()]
+        if there and not self.overwrite:
+            raise OutputError(there[0], "exists already; say --overwrite True, or choose another --output_dir.")
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            for path in there:
+                path.unlink()
+            for folder in folders:
+                if folder.suffix == ".partial":
+                    shutil.rmtree(folder)
+                elif not any(folder.iterdir()):
+                    folder.rmdir()
+        except OSError as error:
+            raise OutputError(self.output_dir, f"cannot be written to: {error.strerror}.") from error
+        if self.key_file is not None:
+            key = pd.DataFrame([{"scan": scan.name, "subject": scan.subject, "image": scan.image} for scan in scans])
+            _write_table(Path(self.key_file), key)
 
-    def _write_scan(self, engine: Any) -> None:
-        found: ScreenedScan | None = engine.state.output
-        scan = engine.state.batch
-        self.record, self.folder = None, self.output_dir / scan.name
-        # also where the scan failed: an earlier run's result is not this one's
-        clear_results(self.folder, overwrite=self.overwrite, files=_FILES)
-        if found is None:
-            # not why: causes hold paths, and paths hold names of patients; the log says it
-            self._rows.append({"scan": scan.name, "subject": scan.subject, "status": "failed"})
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        table = self._probabilities(found.table)
-        with atomic_path(self.folder / "slices.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.9g")
-        self._write_marks(found)
-        self.record = self._describe(found, table)
-        write_json(self.folder / "screening.json", self.record)
+    def write(self, found: ScreenedScan) -> None:
+        """Write one scan's folder.
+
+        Raises:
+            BonemonaiError: if that fails; nothing is left under the folder's name.
+        """
+        table = self.rules.probabilities(found.table)
+        record = screening_record(found, table, self.rules, self.about)
+        if not self.tables_only:
+            partial = self.output_dir / f"{found.scan.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                partial.mkdir()
+                self._write_folder(partial, found, table, record)
+                partial.rename(self.output_dir / found.scan.name)
+            except OSError as error:
+                raise OutputError(self.output_dir / found.scan.name, f"cannot be written: {error.strerror}.") from error
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
         self._tables.append(table)
-        self._rows.append(_summary(self.record))
-        logger.info("%s: %s", scan.name, self.record["decision"]["answer"])
+        self._rows.append(_summary(record))
+        logger.info("%s: %s", found.scan.name, record["decision"]["answer"])
 
-    def _probabilities(self, table: pd.DataFrame) -> pd.DataFrame:
-        logits = table[[f"logit_{name}" for name in SCREENING_CLASSES]].to_numpy()
-        table = table.copy()
-        table[[f"probability_{name}" for name in SCREENING_CLASSES]] = softmax(logits / self.temperature, axis=1)
-        return table
+    def fail(self, scan: ScreeningScan) -> None:
+        """Note that a scan has no result; the log says why, for causes hold paths, and paths names of patients."""
+        self._rows.append({"scan": scan.name, "subject": scan.subject, "status": "failed"})
 
-    def _write_marks(self, found: ScreenedScan) -> None:
+    def finish(self) -> None:
+        """Write the tables."""
+        predictions = pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame()
+        scans = pd.DataFrame(self._rows)
+        _write_table(self.output_dir / "predictions.csv", predictions)
+        _write_table(self.output_dir / "screening.csv", scans)
+        _write_table(self.output_dir / "subjects_screened.csv", self._subjects(scans))
+        write_json(self.output_dir / "results.json", {"note": NOT_A_DEVICE, **self.about})
+
+    def _write_folder(self, folder: Path, found: ScreenedScan, table: pd.DataFrame, record: dict[str, Any]) -> None:
+        _write_table(folder / "slices.csv", table)
+        self._write_marks(folder, found)
+        write_json(folder / "screening.json", record)
+        if self.page is not None:
+            self.page(folder / "screening.html", record, found)
+
+    def _write_marks(self, folder: Path, found: ScreenedScan) -> None:
         mark = found.volume.to_source(found.marks.astype(np.uint8) * _MARK)
         base = found.volume.base
         if base.affine_lps is not None:
-            write_nifti_mask(self.folder / "mark.nii.gz", mark, base.affine_lps)
+            write_nifti_mask(folder / "mark.nii.gz", mark, base.affine_lps)
         wanted = self.dicom_seg is True or (base.format == "DICOM" and find_spec("highdicom") is not None)
-        if not self.dicom_seg or not wanted or not mark.any():
+        if not self.dicom_seg or not wanted:
+            return
+        if not mark.any():
+            logger.warning("%s: no mark.dcm, for nothing was marked.", found.scan.name)
             return
         try:
             write_dicom_seg(
-                self.folder / "mark.dcm", mark, base, segments={_MARK: "lumbar vertebral body"},
+                folder / "mark.dcm", mark, base, segments={_MARK: "lumbar vertebral body"},
                 algorithm="bonemonai MSNet", description="Lumbar vertebral bodies",
                 pseudonym="" if self.keep_identifiers else found.scan.subject, keep_identifiers=self.keep_identifiers,
             )  # fmt: skip
@@ -155,81 +196,32 @@ class ScreeningResults:
                 raise
             logger.warning("no mark.dcm: %s", error)
 
-    def _describe(self, found: ScreenedScan, table: pd.DataFrame) -> dict[str, Any]:
-        own = table[table["copy"] == 0]
-        classified = own[own["refusal"] == ""]
-        probabilities = {
-            name: float(classified[f"probability_{name}"].mean()) if len(classified) else None
-            for name in SCREENING_CLASSES
-        }
-        acquisition = read_acquisition(found.volume)
-        marked = np.flatnonzero(found.marks.any(axis=(1, 2))).tolist()
-        entries = scan_acquisition(found.volume, marked, [found.marks[plane] for plane in marked])
-        known = ((self.about.get("weights") or {}).get("trained_on") or {}).get("acquisitions")
-        return {
-            "note": NOT_A_DEVICE,
-            "scan": found.scan.name,
-            "subject": found.scan.subject,
-            "diagnosis": found.scan.label or None,
-            "slices": {
-                "looked_at": len(own),
-                "classified": len(classified),
-                "refused": len(own) - len(classified),
-                "at_border": int(classified["at_border"].sum()),
-                "several_marks": int((classified["components"] > 1).sum()),
-                "chosen_by": "manifest" if found.scan.slices else "segmentation",
-            },
-            "probabilities": probabilities,
-            "decision": self._decide(probabilities),
-            "thresholds": {"sure": self.sure, "band": self.band, "temperature": self.temperature},
-            "density": self._density(found),
-            "acquisition": asdict(acquisition),
-            "warnings": [*acquisition.remarks, *check_acquisition(entries, known)],
-            "input_warnings": found.volume.warnings,
-            **self.about,
-        }
-
-    def _decide(self, probabilities: Mapping[str, float | None]) -> dict[str, Any]:
-        values = [value for value in probabilities.values() if value is not None]
-        if not values:
-            return {"answer": "not screened", "probability": None, "margin": None, "rule": "none", "advice": _NOTHING}
-        return decide(values, sure=self.sure, band=self.band)._asdict()
-
-    def _density(self, found: ScreenedScan) -> dict[str, Any] | None:
-        marked = np.flatnonzero(found.marks.any(axis=(1, 2)))
-        if not len(marked):
-            return None
-        size = found.volume.voxel_size_um
-        # one slice more on either side, for bodies are eroded from the outside
-        first, last = max(0, int(marked[0]) - 1), min(len(found.marks), int(marked[-1]) + 2)
-        try:
-            table = measure_density(
-                found.volume.read(first, last), _bodies(found)[first:last], size or (), erosion_mm=self.erosion_mm,
-                in_plane=bool(found.scan.slices), calibration=self.calibration,
-            )  # fmt: skip
-        except InputError as error:
-            logger.warning("%s: no density: %s", found.scan.name, error)
-            return None
-        row = table[table["vertebra"] == "all voxels"].iloc[0].drop("vertebra")
-        return {"erosion_mm": self.erosion_mm, "bmd_mg_cm3": None, **json.loads(row.to_json())}
-
-    def _write_tables(self, engine: Any) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        for name, table in (
-            ("predictions.csv", pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame()),
-            ("screening.csv", pd.DataFrame(self._rows)),
-        ):
-            with atomic_path(self.output_dir / name) as partial:
-                table.to_csv(partial, index=False, float_format="%.9g")
-        write_json(self.output_dir / "results.json", {"note": NOT_A_DEVICE, **self.about})
+    def _subjects(self, scans: pd.DataFrame) -> pd.DataFrame:
+        rows = []
+        names = [f"probability_{name}" for name in SCREENING_CLASSES]
+        for subject, own in scans.groupby("subject", sort=True) if len(scans) else ():
+            done = own[own["status"] == "done"]
+            screened = done.dropna(subset=names) if len(done) else done
+            means = [float(screened[name].mean()) if len(screened) else None for name in names]
+            decision = self.rules.decide(means)
+            rows.append(
+                {
+                    "subject": subject,
+                    "scans": len(own),
+                    "screened": len(screened),
+                    "answer": decision["answer"],
+                    "rule": decision["rule"],
+                    **dict(zip(names, means, strict=True)),
+                    # what scans of one subject say apart from each other
+                    "answers_of_scans": ", ".join(sorted(set(screened["answer"]))) if len(screened) else "",
+                }
+            )
+        return pd.DataFrame(rows)
 
 
-def _bodies(found: ScreenedScan) -> NDArray[np.int32]:
-    """Number the bodies that were marked: what hangs together, or, where slices were chosen, each slice."""
-    if not found.scan.slices:
-        numbered, _ = ndimage.label(found.marks, output=np.int32)
-        return np.asarray(numbered)
-    return found.marks * np.arange(1, len(found.marks) + 1, dtype=np.int32)[:, None, None]
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.9g")
 
 
 def _summary(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,5 +237,6 @@ def _summary(record: Mapping[str, Any]) -> dict[str, Any]:
         "refused": record["slices"]["refused"],
         "mean_hu": density.get("mean_hu"),
         "bmd_mg_cm3": density.get("bmd_mg_cm3"),
-        "warnings": len(record["warnings"]),
+        "warnings": len(record["warnings"]) + len(record["input_warnings"]),
+        "pixels_sha256": record["pixels_sha256"],
     }

@@ -6,8 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "acquisition": ["Acquisition", "read_acquisition"],
+        "anchors": ["find_anchors", "shape_iou"],
         "axial_volume": ["AxialVolume"],
         "cached_patch_dataset": ["CachedPatchDataset"],
+        "class_sampling": ["class_probabilities", "class_sampler", "sample_weights"],
         "damage_folds": ["CLASSES", "count_damage_folds", "describe_fold", "read_damage_fold", "slice_size"],
         "data_card": ["describe_training_data", "read_data_card", "refuse_trained_on"],
         "dicom_seg": ["write_dicom_seg"],

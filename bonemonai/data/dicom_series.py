@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from bonemonai.data.dicom_geometry import StackGeometry, stack_geometry
 from bonemonai.data.dicom_header import DicomHeader, read_header
@@ -22,6 +24,8 @@ _BESIDE = (
 )  # fmt: skip
 _BESIDE_NAMES = ("dicomdir", "readme", "license", "licence", "lockfile", "version", "thumbs.db", "desktop.ini")
 _MOST_FILES = 200_000
+# time stamps of file systems are that coarse: what was written just now may be written again, and look the same
+_SETTLED_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def find_series(path: Path) -> list[DicomSeries]:
     """Group the DICOM files of a folder, and of the folders in it, by SeriesInstanceUID; headers only are read.
 
     Where no file states one (stripped headers, ACR-NEMA), all are taken for one series; number, time, type and kernel
-    must then be the same, as everything else must within a series.
+    must then be the same, as everything else must within a series. The last folder is remembered, for one series of it
+    is usually asked for after the other, and read anew when any of its files is another or was written to.
 
     Args:
         path: a folder, or one file.
@@ -101,6 +106,15 @@ def find_series(path: Path) -> list[DicomSeries]:
     refuse_dangling_links(entries)
     if len(files) > _MOST_FILES:
         raise InputError(path, f"holds {len(files)} files; at most {_MOST_FILES} are searched.")
+    about = [(file, file.stat()) for file in files]
+    stamp = tuple((file, of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for file, of in about)
+    settled = max((max(of.st_mtime, of.st_ctime) for _, of in about), default=0) < time.time() - _SETTLED_S
+    return list((_last_series if settled else _series)(path, stamp))
+
+
+def _series(path: Path, stamp: tuple[tuple[Any, ...], ...]) -> tuple[DicomSeries, ...]:
+    """The series of the files that the stamp names."""
+    files = [file for file, *_ in stamp]
     found: dict[str, list[DicomHeader]] = {}
     ignored: list[str] = []
     headers = _read_headers(files)
@@ -116,7 +130,10 @@ def find_series(path: Path) -> list[DicomSeries]:
     if not found:
         raise InputError(path, "holds no .tif file, no DICOM file, and is no Zarr folder.")
     series = [DicomSeries(uid, headers, path, ignored) for uid, headers in found.items()]
-    return sorted(series, key=lambda one: (not one.is_image, -len(one.headers), one.uid))
+    return tuple(sorted(series, key=lambda one: (not one.is_image, -len(one.headers), one.uid)))
+
+
+_last_series = lru_cache(maxsize=1)(_series)
 
 
 def _read_headers(files: Sequence[Path]) -> list[DicomHeader | None]:

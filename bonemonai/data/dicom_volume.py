@@ -46,9 +46,8 @@ class DicomVolume(Volume):
         if not series.uid:
             warnings.append("files state no SeriesInstanceUID; all of the folder are taken for one series.")
         if series.ignored:
-            warnings.append(
-                f"{len(series.ignored)} file(s) beside the slices are ignored, such as {series.ignored[0]}."
-            )
+            # warnings reach results, and names of files may be those of patients
+            warnings.append(f"{len(series.ignored)} file(s) beside the slices are ignored.")
         super().__init__(
             path,
             shape=(len(geometry.frames), *first.shape),

@@ -21,29 +21,57 @@ LEVELS = {"L1": 20, "L2": 21, "L3": 22, "L4": 23, "L5": 24}
 _MIDDLE = 0.6  # ours: share of a vertebra's slices that are clear of its end plates, where discs show
 
 
-def read_lumbar_manifest(path: str | Path, *, classes: Sequence[str] | None = CONDITIONS) -> pd.DataFrame:
+def read_lumbar_manifest(
+    path: str | Path,
+    *,
+    classes: Sequence[str] = CONDITIONS,
+    levels: Mapping[str, int] | None = None,
+    require: Sequence[str] = (),
+) -> pd.DataFrame:
     """Read a manifest of lumbar CT scans.
 
     One row a scan, or a row a slice: ``patient``, ``image``; ``label`` (the bone condition); ``mask`` (labels of
-    vertebral bodies); ``plane`` (number of an axial slice, counted from the feet, 0 being the lowest); ``split``.
+    vertebral bodies); ``plane`` (number of an axial slice, counted from the feet, 0 being the lowest); ``level`` (of
+    that slice); ``split``. Conditions, masks and planes may be missing, of some scans or of all.
 
     Args:
         path: of the CSV file.
-        classes: the conditions that ``label`` may name; None where scans without one are to be screened.
+        classes: the conditions that ``label`` may name.
+        levels: the vertebrae that ``level`` may name; by default L1 to L5.
+        require: columns that no row may leave empty.
 
     Returns:
         The manifest, with ``subject``, a name that tells nobody who the patient is.
 
     Raises:
-        InputError: see :func:`bonemonai.data.read_manifest`; or if a patient has two conditions.
+        InputError: see :func:`bonemonai.data.read_manifest`; or if rows of one image contradict each other, a patient
+            has two conditions, a condition or a vertebra is unknown, or a column that is required is not filled.
     """
-    manifest = read_manifest(path, label_is_path=False, classes=classes)
+    manifest = read_manifest(path, label_is_path=False, may_be_empty=("mask", "label"))
     manifest["subject"] = number_subjects(manifest["patient"].tolist())
+    for column in require:
+        if column not in manifest or (manifest[column] == "").any():
+            raise InputError(path, f"must say {column!r} in every row for this.")
+    # both reach results, where words of a patient's must not
+    for column, allowed in (("label", classes), ("level", list(LEVELS if levels is None else levels))):
+        for value in manifest[column].unique() if column in manifest else ():
+            if value and value not in allowed:
+                raise InputError(path, f"column {column!r} must be one of {', '.join(allowed)}, got {value!r}.")
+    _refuse_contradictions(path, manifest)
+    return manifest
+
+
+def _refuse_contradictions(path: str | Path, manifest: pd.DataFrame) -> None:
+    for image, rows in manifest.groupby("image", sort=False):
+        for column in ("subject", "label", "mask", "units", "split"):
+            if column in rows and rows[column].nunique() > 1:
+                raise InputError(path, f"gives rows of {Path(str(image)).name} more than one {column}.")
+        if "plane" in rows and (rows["plane"] == "").any() and len(rows) > 1:
+            raise InputError(path, f"gives {Path(str(image)).name} rows with a plane and rows without.")
     if "label" in manifest:
         conditions = manifest[manifest["label"] != ""].groupby("subject")["label"].unique()
         for subject, found in conditions[conditions.str.len() > 1].items():
             raise InputError(path, f"gives {subject} (in order of the rows) two conditions: {', '.join(found)}.")
-    return manifest
 
 
 def lumbar_slices(

@@ -29,6 +29,7 @@ def read_manifest(
     root: str | Path | None = None,
     classes: Sequence[str] | None = None,
     allow_shared_patient: bool = False,
+    may_be_empty: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Read and check a manifest.
 
@@ -47,6 +48,8 @@ def read_manifest(
         classes: the classes ``label`` may name; it then names no file.
         allow_shared_patient: let one patient stand in several splits, for paper 2's mixed deals. What a model then
             scores on its test set is no measure of how it does on another patient.
+        may_be_empty: columns that may hold empty cells besides those that always may: "mask", "label" (where it is a
+            class), "split", for scans of which only some have a mask or a known condition.
 
     Returns:
         One row an image, all columns of type str, paths resolved.
@@ -55,23 +58,27 @@ def read_manifest(
         InputError: naming the file, the line and the cause: a column is missing, a value is empty, a file does
             not exist or lies outside the manifest's folder, a row is doubled, a split is unknown, or one
             patient stands in two splits.
+        ValueError: if ``patient`` or ``image`` is to be empty.
     """
     path = Path(path)
+    required = ["patient", "image"]
+    if never := [column for column in required if column in may_be_empty]:
+        raise ValueError(f"may_be_empty must not name {', '.join(never)}, which each row states.")
     if not path.is_file():
         raise InputError(path, "no such manifest.")
     label_is_path = label_is_path and classes is None
     is_datalist = path.suffix.lower() == ".json"
     manifest = parse_datalist(path) if is_datalist else _parse(path)
-    required = ["patient", "image"]
     for column in [name for name in required if name not in manifest]:
         raise InputError(path, f"lacks the column {column!r}; it has {', '.join(manifest.columns)}.")
     if manifest.empty:
         raise InputError(path, "holds no row.")
-    _refuse_empty(path, manifest, [*required, "split", *([] if label_is_path or is_datalist else ["label"])])
+    stated = [*required, "split", *([] if label_is_path or is_datalist else ["label"])]
+    _refuse_empty(path, manifest, [column for column in stated if column not in may_be_empty])
     for column in [name for name in PATH_COLUMNS if name in manifest and (name != "label" or label_is_path)]:
         # a manifest of slices names each file hundreds of times
         resolved = {
-            value: _resolve(path, line, value, root) if value or column not in _MAY_BE_EMPTY else ""
+            value: _resolve(path, line, value, root) if value or column not in (*_MAY_BE_EMPTY, *may_be_empty) else ""
             for line, value in manifest[column].drop_duplicates().items()
         }
         manifest[column] = manifest[column].map(resolved)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bonemonai.data.dicom_series import DicomSeries, find_series
-from bonemonai.data.lumbar_slices import lumbar_slices, read_lumbar_manifest
+from bonemonai.data.lumbar_slices import CONDITIONS, lumbar_slices, read_lumbar_manifest
 from bonemonai.data.manifest import distinct, manifest_items
 from bonemonai.data.subjects import number_subjects
 from bonemonai.data.volume import ZARR_MARKERS, split_part
@@ -46,7 +46,7 @@ def list_screening_scans(
     path: str | Path,
     *,
     split: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] = CONDITIONS,
     levels: Mapping[str, int] | None = None,
     per_level: int = 3,
     choose: bool = True,
@@ -58,17 +58,19 @@ def list_screening_scans(
         path: a manifest (.csv), a folder of DICOM series (searched with the folders in it; each series is a scan), or
             any one scan.
         split: of the manifest; None takes all rows.
-        classes: what the manifest's ``label`` may say; None takes a manifest without labels too.
+        classes: what the manifest's ``label`` may say.
         levels: see :func:`bonemonai.data.lumbar_slices`.
         per_level: slices of a vertebra, where the manifest has masks.
         choose: whether the manifest's ``plane`` and ``mask`` say which slices are looked at; else all are.
         units: of the values, where files do not state them.
 
     Raises:
-        InputError: if nothing is found.
+        InputError: if nothing is found, or ``split`` is given for what is no manifest.
     """
     if Path(path).suffix.lower() == ".csv":
         return _of_manifest(Path(path), split, classes, levels, per_level, choose=choose, units=units)
+    if split is not None:
+        raise InputError(path, f"is no manifest, so that it has no split {split!r}.")
     folder, part = split_part(path)
     is_dicom = folder.is_dir() and not part and not any((folder / marker).exists() for marker in ZARR_MARKERS)
     if not is_dicom:
@@ -79,6 +81,11 @@ def list_screening_scans(
     series.sort(key=lambda one: str(one.headers[0].path))
     # the patient's ids are compared here, and go no further
     subjects = number_subjects([_whose(one) for one in series])
+    if len(set(subjects)) < len(subjects):
+        logger.warning(
+            "%d series state %d patients. If they were anonymised to one id, give a manifest that tells them apart.",
+            len(subjects), len(set(subjects)),
+        )  # fmt: skip
     return [
         ScreeningScan(f"scan_{index:04d}", subject, f"{folder}::{one.uid}" if one.uid else str(folder), units=units)
         for index, (one, subject) in enumerate(zip(series, subjects, strict=True))
@@ -86,10 +93,10 @@ def list_screening_scans(
 
 
 def _of_manifest(
-    path: Path, split: str | None, classes: Sequence[str] | None, levels: Mapping[str, int] | None, per_level: int, *,
+    path: Path, split: str | None, classes: Sequence[str], levels: Mapping[str, int] | None, per_level: int, *,
     choose: bool, units: str | None,
 ) -> list[ScreeningScan]:  # fmt: skip
-    manifest = read_lumbar_manifest(path, classes=classes)
+    manifest = read_lumbar_manifest(path, classes=classes, levels=levels)
     numbers = {image: index for index, image in reversed(list(enumerate(manifest["image"])))}
     scans = []
     for image in distinct([row["image"] for row in manifest_items(manifest, split)]):

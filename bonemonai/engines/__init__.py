@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SaveLastWeights",
             "add_to_card",
             "load_weights",
+            "require_card",
             "stored_option",
             "weights_card",
         ],

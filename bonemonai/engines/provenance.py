@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,11 @@ from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256, weights_card
 
 _PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "scikit-learn", "zarr", "tifffile")
+# ends of the names of options that are files or folders, whose names may be those of patients
+_PATH_NAMES = (
+    "path", "paths", "dir", "file", "files", "folder", "root", "checkpoint", "weights", "pretrained", "segmentation",
+    "manifest", "image", "output", "results", "readers", "curve", "curves", "sweep", "gradcam",
+)  # fmt: skip
 
 
 def provenance(
@@ -23,7 +29,7 @@ def provenance(
     """Describe the running workflow; evaluate it in ``initialize``, where MONAI still knows what was passed.
 
     A result says which scan it belongs to by the scan's digest; names of files and folders, which may be those of
-    patients, are left out.
+    patients, are left out: any text of an option that by its name is a path, and of others what looks like one.
 
     Args:
         inputs: option name to file or folder.
@@ -39,21 +45,27 @@ def provenance(
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "configs": {Path(file).name: sha256(file) for file in files},
-        "options": {name: _without_paths(value) for name, value in options.items()},
+        "options": _without_paths(options),
         "seed": seed,
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "weights": None if weights is None else weights_card(weights),
     }
 
 
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_paths(inner) for key, inner in value.items()}
+def _without_paths(value: Any, is_path: bool = False) -> Any:
+    """The value without names of files; ``is_path`` where the option's name says that it is one."""
+    if isinstance(value, Mapping):
+        return {name: _without_paths(inner, is_path or _names_a_path(name)) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_paths(inner) for inner in value]
-    is_path = (
-        isinstance(value, str)
-        and not value.startswith(("$", "@"))
-        and ("/" in value or "\\" in value or os.path.exists(value))
-    )
-    return "<path>" if is_path else value
+        return [_without_paths(inner, is_path) for inner in value]
+    if isinstance(value, os.PathLike):
+        return "<path>"
+    if not isinstance(value, str):
+        return value
+    looks_like_one = not value.startswith(("$", "@")) and ("/" in value or "\\" in value or os.path.exists(value))
+    return "<path>" if is_path or looks_like_one else value
+
+
+def _names_a_path(option: Any) -> bool:
+    """Whether an id, or what it lies in, has the name of a path."""
+    return any(part.lower().endswith(_PATH_NAMES) for part in re.split("#|::", str(option)))

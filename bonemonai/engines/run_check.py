@@ -19,6 +19,9 @@ from bonemonai.data.volume import split_part
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 
 _RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
+# what is meant as yes or no, and as a text is true
+_WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null", "t", "f", "y", "n", "")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def check_run(inputs: Mapping[str, Any]) -> None:
@@ -27,6 +30,9 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     MONAI takes a mistyped override for a new entry of the config and runs on the defaults. This compares what was
     passed to the workflow, on the command line or to ``create_workflow``, with the ids its config files define.
 
+    An option that is true or false takes nothing else: on the command line ``True`` and ``False`` are Python's words,
+    but ``false`` and ``no`` are texts, which are true.
+
     Under ``python -m monai.bundle`` it also sees to it that a refusal, then and later, is printed as one line and
     ends the process with the refusal's exit code, instead of a traceback and 1.
 
@@ -34,13 +40,15 @@ def check_run(inputs: Mapping[str, Any]) -> None:
         inputs: option name to path, for files and folders that must exist.
 
     Raises:
-        InputError: naming the option, and the one that was probably meant.
+        InputError: naming the option, and the one that was probably meant, or the values it takes.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
         sys.excepthook = _one_line_excepthook
     files, overrides = passed_to_create_workflow()
     if files:
-        check_overrides(overrides, ConfigParser.load_config_files(files))
+        config = ConfigParser.load_config_files(files)
+        check_overrides(overrides, config)
+        _check_switches(overrides, config)
     for option, path in inputs.items():
         if path is None or path == "":
             raise InputError(f"--{option}", f"is not given: say --{option} PATH.")
@@ -75,6 +83,32 @@ def _is_argument(override: str, parser: ConfigParser) -> bool:
     """Whether the id would add an argument to a component; its constructor then has the last word."""
     component = re.sub("(#|::)[^#:]*$", "", override)
     return component != override and component in parser and "_target_" in (parser[component] or {})
+
+
+def _check_switches(overrides: Mapping[str, Any], config: dict[str, Any]) -> None:
+    """Refuse what is neither true nor false for an option that is one of them in the config."""
+    parser = ConfigParser(config)
+    for option, value in overrides.items():
+        if option in parser:
+            _check_switch(option, value, parser[option])
+
+
+def _check_switch(option: str, value: Any, default: Any) -> None:
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        for name in value.keys() & default.keys():
+            _check_switch(f"{option}#{name}", value[name], default[name])
+    elif isinstance(default, bool) and not isinstance(value, bool) and not _stands_for_a_value(value):
+        raise InputError(f"--{option}", f"is true or false, got {value!r}: say --{option} True or False.")
+
+
+def _stands_for_a_value(value: Any) -> bool:
+    """Whether it is an expression, or a file, which ``pretrained`` takes as well; a word never is."""
+    if isinstance(value, Path):
+        return True
+    if not isinstance(value, str) or value.strip().lower() in _WORDS:
+        return False
+    is_file = "/" in value or "\\" in value or Path(value).suffix.lower() in _WEIGHTS or Path(value).exists()
+    return is_file or value.startswith(("$", "@", "%"))
 
 
 def passed_to_create_workflow() -> tuple[tuple[Any, ...], dict[str, Any]]:

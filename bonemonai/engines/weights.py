@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, NumericalError, OutputError
 from bonemonai.networks.state_dict import read_state_dict
+
+logger = logging.getLogger(__name__)
 
 
 class SaveLastWeights:
@@ -160,6 +163,29 @@ def load_weights(
         if name in stated and json.loads(json.dumps(value)) != stated[name]:
             raise InputError(path, f"was trained with {name} {stated[name]!r}, not {value!r}.")
     return network.to(device)
+
+
+def require_card(path: str | Path, *, allow_missing: bool = False) -> None:
+    """Refuse weights without the card that was written beside them.
+
+    Without it nothing says at which sizes they were trained, for which classes and on whom: what is not known would be
+    guessed.
+
+    Args:
+        path: the file of weights.
+        allow_missing: whether that is wanted; a warning is logged.
+
+    Raises:
+        InputError: if there is none, or it belongs to other weights.
+    """
+    if "options" in weights_card(path):
+        return
+    if not allow_missing:
+        card = Path(path).with_suffix(".json").name
+        found = f"has no card of its own beside it ({card}): nobody knows how it was trained"
+        cure = "copy the card along, or say --allow_missing_card True and every option that it was trained with."
+        raise InputError(path, f"{found}; {cure}")
+    logger.warning("%s: no card; options are what was said, or guessed.", Path(path).name)
 
 
 def stored_option(path: str | Path, name: str, default: Any) -> Any:

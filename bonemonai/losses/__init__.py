@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "mask_guided_attention_loss": ["MaskGuidedAttentionLoss"],
         "masked_dice_focal": ["MaskedDiceFocalLoss"],
+        "multitask_loss": ["MultitaskLoss", "MultitaskValue", "UncertaintyWeights"],
         "weighted_l1": ["WeightedL1Loss"],
+        "yolo_loss": ["YoloLoss", "YoloTerms"],
     },
 )

@@ -17,6 +17,7 @@ _FILES = {
     "vgg16": "vgg16-397923af.pth",
     "alexnet": "alexnet-owt-7be5be79.pth",
     "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
     "densenet121": "densenet121-a639ec97.pth",
 }
 # torchvision's names -> MONAI's; the file of DenseNet is older than its names and says norm.1 for norm1
@@ -39,7 +40,7 @@ def with_imagenet_weights(
 
     Args:
         network: with torchvision's names; DenseNet-121 with MONAI's.
-        architecture: "vgg16", "alexnet", "resnet50" or "densenet121".
+        architecture: "vgg16", "alexnet", "resnet50", "resnet101" or "densenet121".
         pretrained: False leaves the network as it is; True takes torchvision's file from PyTorch's cache
             (``torch.hub.get_dir()/checkpoints``), where torchvision puts it; else the path of such a file.
         head: name of the last layer, such as "classifier.6".

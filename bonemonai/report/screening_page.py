@@ -7,37 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-
-from bonemonai.analysis.screening_results import ScreeningResults
 from bonemonai.data.atomic import atomic_path
 from bonemonai.engines.lumbar_screening import ScreenedScan
 from bonemonai.report.data_notices import SYNTHETIC
 from bonemonai.report.report_files import render_page
 from bonemonai.report.screening_figures import chosen_slices, pie_figure, slices_figure
-
-
-class ScreeningPages:
-    """Handler of :class:`bonemonai.engines.LumbarScreening`: an HTML page beside each scan's results.
-
-    Attach it after the results, whose record it shows.
-
-    Args:
-        results: writes the records.
-        most: slices that are shown.
-    """
-
-    def __init__(self, results: ScreeningResults, *, most: int = 4) -> None:
-        self.results, self.most = results, most
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the engine."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-
-    def _write(self, engine: Any) -> None:
-        record = self.results.record
-        if record is not None:
-            write_screening_page(self.results.folder / "screening.html", record, engine.state.output, most=self.most)
 
 
 def write_screening_page(path: str | Path, record: Mapping[str, Any], found: ScreenedScan, *, most: int = 4) -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import binary_erosion
-from skimage.morphology import ball
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
 from bonemonai.analysis import DensityCalibration, measure_density
 from bonemonai.data import open_volume
@@ -25,12 +24,12 @@ def box(shape: tuple[int, int, int], size: tuple[int, int, int], start: int = 2)
 
 
 def brute_force(mask: np.ndarray, size_mm: np.ndarray, erosion_mm: float) -> np.ndarray:
-    """Every voxel against every voxel outside, the surroundings of the array included."""
+    """Every voxel's box against that of every voxel outside, the surroundings of the array included."""
     padded = np.pad(mask, 1)
-    inside, outside = (np.argwhere(each) * size_mm for each in (padded, ~padded))
-    distance = np.linalg.norm(inside[:, None] - outside[None], axis=-1).min(axis=1)
+    inside, outside = np.argwhere(padded), np.argwhere(~padded)
+    gaps = np.maximum(np.abs(inside[:, None] - outside[None]) - 1, 0) * size_mm
     kept = np.zeros(padded.shape, bool)
-    kept[padded] = distance > erosion_mm
+    kept[padded] = np.linalg.norm(gaps, axis=-1).min(axis=1) >= erosion_mm
     return kept[1:-1, 1:-1, 1:-1]
 
 
@@ -56,10 +55,12 @@ def test_agrees_with_brute_force(seed: int) -> None:
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3])
-def test_agrees_with_a_ball_where_voxels_are_cubes(radius: int) -> None:
+def test_agrees_with_the_sum_of_a_ball_and_a_voxel_where_voxels_are_cubes(radius: int) -> None:
     mask = np.linalg.norm(np.indices((21, 21, 21)) - 10, axis=0) < 8.5
     hu = np.random.default_rng(0).normal(100, 30, mask.shape)
-    kept = binary_erosion(mask, ball(radius))
+    # closer than the radius, so the ball is open; a voxel on either side of the gap
+    element = np.pad(np.linalg.norm(np.indices((2 * radius + 1,) * 3) - radius, axis=0) < radius, 1)
+    kept = binary_erosion(mask, binary_dilation(element, np.ones((3, 3, 3))))
     row = measure_density(hu, mask, MM, erosion_mm=radius).iloc[0]
     assert row["voxels"] == kept.sum()
     assert row["mean_hu"] == pytest.approx(hu[kept].mean())
@@ -102,6 +103,55 @@ def test_a_mask_without_outside_is_numbered_right() -> None:
     assert table[["vertebra", "voxels"]].iloc[0].tolist() == ["22", 27]
 
 
+@pytest.mark.parametrize(
+    ("size_um", "dropped"),  # on each side, along planes, rows and columns
+    [
+        ((5000, 1000, 1000), (1, 3, 3)),
+        ((5000, 3240, 3240), (1, 1, 1)),
+        ((7000, 3000, 2999), (1, 1, 2)),
+        ((2500, 1500, 750), (2, 2, 4)),
+        ((1250, 400, 390), (3, 8, 8)),
+    ],
+)
+def test_no_part_of_the_outer_three_millimetres_stays(
+    size_um: tuple[int, int, int], dropped: tuple[int, int, int]
+) -> None:
+    edges = np.array([2 * n + 3 for n in dropped])
+    mask = np.pad(np.ones(edges, bool), 2)
+    hu = np.where(mask, 600.0, -50.0)
+    core = tuple(slice(2 + n, 2 + n + 3) for n in dropped)
+    hu[core] = 140
+    row = measure_density(hu, mask, size_um, erosion_mm=3).iloc[0]
+    assert (row["voxels"], row["mean_hu"], row["sd_hu"]) == (27, 140, 0)
+    assert all(n * edge >= 3000 > (n - 1) * edge for n, edge in zip(dropped, size_um, strict=True))
+
+
+def test_end_plates_of_thick_slices_are_left_out_but_not_in_plane() -> None:
+    mask = box((9, 30, 30), (6, 20, 20))
+    hu = np.where(mask, 140.0, -50.0)
+    hu[[2, 7]] = 600
+    sizes = (5000, 1000, 1000)
+    assert measure_density(hu, mask, sizes)["mean_hu"].iloc[0] == 140
+    row = measure_density(hu, mask, sizes, in_plane=True).iloc[0]
+    assert row["voxels"] == 6 * 14 * 14
+    assert row["mean_hu"] == pytest.approx((4 * 140 + 2 * 600) / 6)
+
+
+def test_an_oblique_surface_is_as_deep_as_on_a_fine_grid() -> None:
+    """The distance from a voxel's box to the mask's surface, on a grid of eight parts a voxel's edge."""
+    fine, size_mm = 8, np.array([1.5, 0.8, 1.0])
+    mask = np.linalg.norm((np.indices((11, 17, 15)).T - [5, 8, 7]) * size_mm, axis=-1).T < 6.5
+    parts = mask.repeat(fine, 0).repeat(fine, 1).repeat(fine, 2)
+    depth = distance_transform_edt(np.pad(parts, 1), sampling=size_mm / fine)[1:-1, 1:-1, 1:-1]
+    depth = depth.reshape(11, fine, 17, fine, 15, fine).min(axis=(1, 3, 5))
+    hu = np.random.default_rng(1).normal(size=mask.shape)
+    voxels = [measure_density(hu, mask, size_mm * 1000, erosion_mm=mm)["voxels"].iloc[0] for mm in (1.1, 2.2, 3.3)]
+    # centres of parts lie one part further apart than their faces
+    diagonal = float(np.linalg.norm(size_mm / fine))
+    for mm, count in zip((1.1, 2.2, 3.3), voxels, strict=True):
+        assert (depth > mm + diagonal).sum() <= count <= (depth > mm).sum()
+
+
 def test_a_single_plane_is_eroded_within_the_plane() -> None:
     mask = np.zeros((1, 30, 30), bool)
     mask[0, 5:25, 5:25] = True
@@ -117,7 +167,7 @@ def test_marked_slices_are_eroded_within_their_planes() -> None:
     with pytest.raises(InputError, match="holds nothing 3 mm or more"):
         measure_density(hu, mask, (2000, 1000, 1000))
     row = measure_density(hu, mask, (2000, 1000, 1000), in_plane=True).iloc[0]
-    kept = np.stack([brute_force(plane[None], np.array([9.0, 1, 1]), 3)[0] for plane in mask])
+    kept = np.stack([brute_force(np.stack([plane] * 3), np.array([9.0, 1, 1]), 3)[1] for plane in mask])
     assert row["voxels"] == kept.sum() == 2 * 14 * 14 + 9 * 9
     assert row["mean_hu"] == pytest.approx(hu[kept].mean())
 

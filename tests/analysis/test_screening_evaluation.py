@@ -176,7 +176,7 @@ def test_what_a_screening_writes_is_scored(tmp_path: Path) -> None:
         lumbar_files.write_manifest(tmp_path), split="train", levels=lumbar_files.LEVELS, per_level=2
     )
     out = tmp_path / "out"
-    engine(scans, val_handlers=[ScreeningResults(out, about={"seed": 1}, erosion_mm=1.0)]).run()
+    engine(scans, writer=ScreeningResults(out, about={"seed": 1}, erosion_mm=1.0)).run()
     write_screening_scores(out, model="toy", about={"tested_on": "phantom"})
     scores = pd.read_csv(out / "scores.csv")
     assert scores.query("level == 'subject' and metric == 'accuracy'")["value"].item() == pytest.approx(1 / 3)

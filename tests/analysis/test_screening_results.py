@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -13,10 +14,11 @@ from pydicom.dataset import Dataset
 from scipy.special import softmax
 from torch import nn
 
-from bonemonai.analysis import SCREENING_CLASSES, ScreeningResults
+from bonemonai.analysis import SCREENING_CLASSES, ScreeningResults, ScreeningRules, screening_record
 from bonemonai.analysis.screening_decision import BAND, SURE
 from bonemonai.data import list_screening_scans, open_volume
 from bonemonai.data.axial_volume import AxialVolume
+from bonemonai.data.pixel_digest import pixel_digest
 from bonemonai.data.screening_scans import ScreeningScan
 from bonemonai.engines.lumbar_screening import ScreenedScan
 from bonemonai.errors import BatchError, InputError, OutputError
@@ -53,7 +55,7 @@ def screen(
 ) -> tuple[ScreeningResults, Any]:
     """Results, and what the engine gave for the last scan."""
     results = ScreeningResults(folder, **{"about": ABOUT, "erosion_mm": 1.0, **options})
-    screening = engine(scans, val_handlers=[results], **(networks or {}))
+    screening = engine(scans, writer=results, **(networks or {}))
     screening.run()
     return results, screening.state.output
 
@@ -239,7 +241,7 @@ def test_a_scan_that_fails_has_a_row_and_nothing_of_an_earlier_run(tmp_path: Pat
     assert table.loc["scan_0001", "subject"] == scans[1].subject
     assert table.loc["scan_0001"].drop(["status", "subject"]).isna().all()
     assert set(pd.read_csv(out / "predictions.csv")["scan"]) == {"scan_0000", "scan_0002"}
-    assert list((out / "scan_0001").iterdir()) == []
+    assert not (out / "scan_0001").exists()
 
 
 def test_all_scans_may_fail(tmp_path: Path) -> None:
@@ -266,10 +268,10 @@ def test_earlier_results_are_not_replaced_unasked(tmp_path: Path) -> None:
 def test_density_needs_a_line(tmp_path: Path, line: dict[str, Any] | None) -> None:
     _, found = screen(tmp_path / "out", one_scan(tmp_path), erosion_mm=1.0, density_line=line)
     density = record_of(tmp_path / "out")["density"]
-    # bodies are 6 slices of 3 mm, 6 x 8 pixels of 1 mm: slices and rows within 1 mm of the surface are left out
+    # bodies are 6 slices of 3 mm, 6 x 8 pixels of 1 mm: what is not wholly 1 mm below the surface is left out
     core = np.zeros(found.marks.shape, bool)
     for start in (2, 10, 18):
-        core[start : start + 6, 9:13, 5:11] = True
+        core[start + 1 : start + 5, 9:13, 5:11] = True
     values = found.volume.read()[core]
     assert density["voxels"] == core.sum()
     assert density["mask_voxels"] == found.marks.sum()
@@ -289,8 +291,8 @@ def test_end_plates_are_left_out_of_bodies_that_were_found(tmp_path: Path) -> No
     _, found = screen(tmp_path / "out", one_scan(tmp_path, mask), fitted(networks), erosion_mm=3.5)
     density = record_of(tmp_path / "out")["density"]
     core = np.zeros(found.marks.shape, bool)
-    for start in (2, 10, 18):  # the outer slice lies 3 mm from the surface
-        core[start + 1 : start + 5, 19:25, 11:21] = True
+    for start in (2, 10, 18):  # the second slice begins 3 mm below the surface
+        core[start + 2 : start + 4, 20:24, 12:20] = True
     assert density["voxels"] == core.sum()
     assert density["mean_hu"] == pytest.approx(found.volume.read()[core].mean())
 
@@ -326,12 +328,13 @@ def test_what_training_scans_were_not_like_is_warned_of(tmp_path: Path) -> None:
         (usual, []),
         (odd, ["kVp is 80 kV; training scans had 120.", "kernel is '<b>sharp'; training scans had B."]),
     ):
-        results, _ = screen(tmp_path / "out", list_screening_scans(folder), about=about, overwrite=True)
-        assert results.record is not None
-        warnings = [line for line in results.record["warnings"] if not line.startswith(("mean", "median", "st", "99"))]
+        screen(tmp_path / "out", list_screening_scans(folder), about=about, overwrite=True)
+        warnings = record_of(tmp_path / "out")["warnings"]
+        warnings = [line for line in warnings if not line.startswith(("mean", "median", "st", "99"))]
         assert [line for line in warnings if "percentile" not in line] == expected
-    results, _ = screen(tmp_path / "out", list_screening_scans(usual), overwrite=True)
-    assert "nothing is known of the scans that these weights were trained on" in results.record["warnings"][0]  # type: ignore[index]
+    screen(tmp_path / "out", list_screening_scans(usual), overwrite=True)
+    (line, *_) = record_of(tmp_path / "out")["warnings"]
+    assert "nothing is known of the scans that these weights were trained on" in line
 
 
 def wide_crop() -> Any:
@@ -352,7 +355,66 @@ def fitted(networks: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_screened_scan_is_what_is_described(tmp_path: Path) -> None:
-    results, found = screen(tmp_path / "out", one_scan(tmp_path))
+    _, found = screen(tmp_path / "out", one_scan(tmp_path))
     assert isinstance(found, ScreenedScan)
-    assert results.folder == tmp_path / "out" / "scan_0000"
-    assert json.loads(json.dumps(results.record)) == record_of(tmp_path / "out")
+    record = screening_record(found, ScreeningRules().probabilities(found.table), ScreeningRules(erosion_mm=1.0), ABOUT)
+    assert json.loads(json.dumps(record)) == record_of(tmp_path / "out")
+
+
+def test_results_of_an_earlier_run_do_not_stay_beside_others(tmp_path: Path) -> None:
+    """scan_0000 of a folder with fewer scans may be another patient."""
+    manifest = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(manifest, levels=lumbar_files.LEVELS, per_level=1)
+    screen(tmp_path / "out", scans[:3])
+    with pytest.raises(OutputError, match="exists already"):
+        screen(tmp_path / "out", scans[3:4])
+    assert (tmp_path / "out" / "scan_0002" / "screening.json").exists()
+    screen(tmp_path / "out", scans[3:4], overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out").glob("scan_*")) == ["scan_0003"]
+
+
+def test_nothing_half_written_stands_under_a_scans_name(tmp_path: Path) -> None:
+    def broken(path: Path, record: Any, found: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    manifest = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(manifest, levels=lumbar_files.LEVELS, per_level=1)[:2]
+    with pytest.raises(BatchError, match=r"2 of 2 scans.*No space left"):
+        screen(tmp_path / "out", scans, page=broken)
+    assert list((tmp_path / "out").glob("scan_*")) == []
+    assert pd.read_csv(tmp_path / "out" / "screening.csv")["status"].tolist() == ["failed", "failed"]
+
+
+def test_a_subject_of_several_scans_is_the_mean_of_them(tmp_path: Path) -> None:
+    manifest = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(manifest, levels=lumbar_files.LEVELS, per_level=1)[:2]
+    both = [dataclasses.replace(scan, subject="subject_00") for scan in scans]
+    screen(tmp_path / "out", both, {"classifier": Ramp()})
+    (row,) = pd.read_csv(tmp_path / "out" / "subjects_screened.csv").to_dict("records")
+    table = pd.read_csv(tmp_path / "out" / "screening.csv")
+    assert (row["subject"], row["scans"], row["screened"]) == ("subject_00", 2, 2)
+    for name in PROBABILITIES:
+        assert row[name] == pytest.approx(table[name].mean())
+
+
+def test_the_key_says_which_scan_is_which_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    scans = one_scan(tmp_path)
+    screen(tmp_path / "out", scans, key_file=tmp_path / "key.csv")
+    assert pd.read_csv(tmp_path / "key.csv")["image"].tolist() == [scans[0].image]
+    assert record_of(tmp_path / "out")["pixels_sha256"] == pixel_digest(scans[0].image)
+
+
+def test_other_classes_and_places_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="classes: must be normal"):
+        ScreeningResults(tmp_path, about={}, classes=["normal", "osteoporosis"])
+    with pytest.raises(ValueError, match="band"):
+        ScreeningResults(tmp_path, about={}, band=2)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written to"):
+        ScreeningResults(tmp_path / "file" / "out", about={}).start([])
+
+
+def test_tables_only(tmp_path: Path) -> None:
+    screen(tmp_path / "out", one_scan(tmp_path), tables_only=True)
+    assert not list((tmp_path / "out").glob("scan_*"))
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == lumbar_files.PLANES

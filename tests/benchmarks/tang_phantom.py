@@ -82,7 +82,7 @@ def real_scans(folder: Path, weights: Path) -> None:
         pd.DataFrame([row]).to_csv(manifest, index=False)
         options = {"dataset_dir": str(manifest), "split": None, "levels": levels, "overwrite": True,
                    "output_dir": str(out / "eval"), "segmentation": str(weights / "segmentation.pt"),
-                   "checkpoint": str(weights / "model.pt"), "conditions": None}  # fmt: skip
+                   "checkpoint": str(weights / "model.pt")}  # fmt: skip
         step("inference", "evaluate", **options)
         scores = pd.read_csv(out / "eval" / "overlap_scores.csv")
         click.echo(f"{name}: " + ", ".join(f"{r.level} {r.metric} {r.value:.3f}" for r in scores.itertuples()))

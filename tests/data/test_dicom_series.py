@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from bonemonai.data import open_volume
+from bonemonai.data import dicom_series, open_volume
+from bonemonai.data.dicom_series import find_series
 from bonemonai.errors import InputError, SeveralVolumesError
 from tests.dicom_files import SERIES, hounsfield, tag, write_series
 
@@ -44,9 +46,9 @@ def test_report_beside_one_series_stops_nobody(tmp_path: Path) -> None:
 def test_what_lies_beside_slices_is_passed_over_by_name_only(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "a", hounsfield())
     (folder / "README").write_text("hello; 1.2.840.10008.1.2.1.99 is deflated")
-    (folder / "notes.txt").write_text("hello " * 100)
+    (folder / "Smith_John_report.pdf").write_text("hello " * 100)
     volume = open_volume(folder)
-    assert "2 file(s) beside the slices are ignored, such as README." in volume.warnings
+    assert volume.warnings == ["2 file(s) beside the slices are ignored."]  # without their names
     (folder / "IM9999.dcm").write_bytes(b"")
     with pytest.raises(InputError, match=r"IM9999\.dcm: is no DICOM file, or a damaged one"):
         open_volume(folder)
@@ -114,3 +116,55 @@ def test_slice_that_was_not_fetched_is_missed(tmp_path: Path) -> None:
     (folder / "IM0004.dcm").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"IM0004\.dcm: is a link to a file that is not there"):
         open_volume(folder)
+
+
+@pytest.fixture
+def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose headers are read, in order."""
+    read: list[str] = []
+    real = dicom_series.read_header
+    monkeypatch.setattr(dicom_series, "read_header", lambda file: (read.append(file.name), real(file))[1])
+    dicom_series._last_series.cache_clear()
+    return read
+
+
+def test_headers_of_a_folder_are_read_once_for_all_its_series(
+    tmp_path: Path, headers_read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_series, "_SETTLED_S", -60.0)
+
+    def other(dataset: Dataset, plane: int) -> None:
+        dataset.SeriesInstanceUID = "1.2.3"
+
+    folder = tmp_path / "a"
+    write_series(folder / "one", hounsfield())
+    write_series(folder / "two", hounsfield(3) + 7, edit=other)
+    for _ in range(3):
+        np.testing.assert_array_equal(open_volume(f"{folder}::{SERIES}").read(), hounsfield())
+        np.testing.assert_array_equal(open_volume(f"{folder}::1.2.3").read(), hounsfield(3) + 7)
+    assert len(headers_read) == 8
+    # a file is written to: of the same size, under the same name, with the same time stamp
+    changed = sorted((folder / "two").glob("*.dcm"))[0]
+    before = changed.stat()
+    changed.write_bytes(changed.read_bytes().replace(b"1.2.3\0", b"1.2.4\0"))
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=r"holds no series 9; .*1\.2\.4"):
+        open_volume(f"{folder}::9")
+    assert len(headers_read) == 16
+    # a file goes
+    changed.unlink()
+    with pytest.raises(InputError, match="holds no series 1"):
+        open_volume(f"{folder}::1.2.4")
+    assert len(headers_read) == 23
+    # another folder takes the place of the last
+    for place in (folder / "one", folder, folder / "one"):
+        assert len(find_series(place)) == (2 if place == folder else 1)
+    assert len(headers_read) == 23 + 5 + 7 + 5
+    assert find_series(folder / "one") is not find_series(folder / "one")
+
+
+def test_a_folder_that_was_written_just_now_is_not_remembered(tmp_path: Path, headers_read: list[str]) -> None:
+    folder = write_series(tmp_path / "a", hounsfield())
+    for _ in range(2):
+        find_series(folder)
+    assert len(headers_read) == 10

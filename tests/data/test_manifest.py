@@ -106,6 +106,36 @@ def test_masks_of_phantoms_are_paths_and_may_be_empty(folder: Path) -> None:
         read_manifest(manifest(folder, "patient,image,crack\nP1,a,c\nP1,b,nowhere\n"))
 
 
+def test_masks_and_labels_may_be_empty_where_the_caller_says_so(folder: Path) -> None:
+    text = "patient,image,mask,label,split\nP1,a,c,healthy,test\nP2,b,,,\n"
+    path = manifest(folder, text)
+    with pytest.raises(InputError, match="row 3: column 'split' is empty"):
+        read_manifest(path, classes=["healthy"])
+    with pytest.raises(InputError, match="row 3: column 'label' is empty"):
+        read_manifest(path, classes=["healthy"], may_be_empty=("mask", "split"))
+    with pytest.raises(InputError, match="row 3: '' is not inside the manifest's folder"):
+        read_manifest(path, classes=["healthy"], may_be_empty=("label", "split"))
+    table = read_manifest(path, classes=["healthy"], may_be_empty=("mask", "label", "split"))
+    assert table["mask"].tolist() == [str(folder / "c"), ""]
+    assert table["label"].tolist() == ["healthy", ""]
+    assert table["split"].tolist() == ["test", ""]
+    write_manifest(table, folder / "copy.csv")
+    assert (folder / "copy.csv").read_text() == text
+    for wrong, cause in ((",ill", "'label' must be one of healthy"), ("nowhere,", "'nowhere' does not exist")):
+        with pytest.raises(InputError, match=f"row 3: .*{cause}"):
+            read_manifest(
+                manifest(folder, f"patient,image,mask,label\nP1,a,c,healthy\nP2,b,{wrong}\n"),
+                classes=["healthy"], may_be_empty=("mask", "label"),
+            )  # fmt: skip
+
+
+def test_patient_and_image_are_never_empty(folder: Path) -> None:
+    path = manifest(folder, "patient,image\nP1,a\n")
+    for column in ("patient", "image"):
+        with pytest.raises(ValueError, match=f"may_be_empty must not name {column}, which each row states"):
+            read_manifest(path, may_be_empty=(column,))
+
+
 def test_each_path_is_looked_up_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f"P1,{image},XY,{index}\n" for image in "ab" for index in range(50))
     path = manifest(folder, "patient,image,plane,index\n" + rows)

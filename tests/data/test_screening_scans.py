@@ -72,3 +72,34 @@ def test_the_real_series(sample_data: Path) -> None:
     (scan,) = list_screening_scans(sample_data / "ct-totalseg-siemens-dicom" / "dicom")
     # its headers state no SeriesInstanceUID
     assert (scan.name, scan.image) == ("scan_0000", str(sample_data / "ct-totalseg-siemens-dicom" / "dicom"))
+
+
+def test_rows_of_one_image_must_agree(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path, 2)
+    lines = path.read_text().splitlines()
+    header, first = lines[0], lines[1]
+    for rows, words in (
+        ([f"{first},", f"{first},5"], "rows with a plane and rows without"),
+        ([f"{first},4", first.replace("normal", "osteoporosis") + ",5"], "more than one label"),
+        ([f"{first},4", first.replace("Smith^0", "Jones^1") + ",5"], "more than one"),
+    ):
+        path.write_text("\n".join([f"{header},plane", *rows]))
+        with pytest.raises(InputError, match=words):
+            list_screening_scans(path)
+
+
+def test_words_of_a_manifest_do_not_reach_results(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path, 2, level=["L1", "SMITH JOHN 1950"])
+    with pytest.raises(InputError, match="column 'level' must be one of L1, L2"):
+        list_screening_scans(path)
+    with pytest.raises(InputError, match="column 'label' must be one of normal"):
+        list_screening_scans(lumbar_files.write_manifest(tmp_path, 2, label=["normal", "Smith"]))
+
+
+def test_scans_with_and_without_a_mask_stand_in_one_manifest(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path, 2, mask=["mask0.nii", ""], label=["normal", ""])
+    scans = list_screening_scans(path, levels=lumbar_files.LEVELS)
+    assert [bool(scan.slices) for scan in scans] == [True, False]
+    assert [scan.label for scan in scans] == ["normal", ""]
+    with pytest.raises(InputError, match="has no split"):
+        list_screening_scans(tmp_path / "scan0.nii", split="test")

@@ -156,6 +156,51 @@ def test_slices_larger_than_the_segmenter_takes_are_marked_in_their_own_pixels(t
     assert overlap > 0.9
 
 
+def test_values_that_are_no_hounsfield_units_are_refused(tmp_path: Path) -> None:
+    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order())
+    path = lumbar_files.write_nifti(tmp_path / "offset.nii", values + 1024)
+    with pytest.raises(InputError, match="is an offset, such as 1024, still to be subtracted"):
+        engine([ScreeningScan("scan_0000", "s", path, units="HU")]).run()
+
+
+def test_a_slice_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order()).astype(np.float32)
+    values[7, 3, 3] = np.nan
+    path = lumbar_files.write_nifti(tmp_path / "nan.nii", values)
+    with pytest.raises(InputError, match="infinite values in axial slice 7"):
+        engine([ScreeningScan("scan_0000", "s", path, units="HU")]).run()
+
+
+def test_a_mark_that_is_too_small_is_not_one_that_is_missing(tmp_path: Path) -> None:
+    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order())
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", values)
+    scan = ScreeningScan("scan_0000", "s", path, slices=((5, ""),), units="HU")
+    screening = engine([scan], min_area_mm2=100)
+    screening.run()
+    assert screening.state.output.table["refusal"].tolist() == ["only 48 mm2 were marked; 100 are due"]  # type: ignore[union-attr]
+
+
+def test_each_network_sees_its_own_window(tmp_path: Path) -> None:
+    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order())
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", values)
+    scan = ScreeningScan("scan_0000", "s", path, slices=((5, ""),), units="HU")
+    wide = ScaleIntensityRange(-1000, 1000, 0, 1, clip=True)
+    screening = engine([scan], scale_crop=wide)
+    screening.run()
+    # marked as before, and classified at 200 HU of -1000 to 1000
+    assert screening.state.output.table["logit_normal"].tolist() == [pytest.approx(0.6, abs=0.01)]  # type: ignore[union-attr]
+
+
+def test_what_comes_after_comes_though_a_scan_failed(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path)
+    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, per_level=1)[:2]
+    (tmp_path / "scan1.nii").write_bytes(b"no NIfTI")
+    done: list[int] = []
+    with pytest.raises(BatchError):
+        engine(scans, after=lambda: done.append(1)).run()
+    assert done == [1]
+
+
 class Collect:
     """Handler: keep what the engine gives for each scan."""
 

@@ -3,18 +3,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from monai.bundle import create_workflow
 
 import bonemonai
 from bonemonai.engines import provenance
+from bonemonai.engines.provenance import _without_paths
 
 
 def test_says_configs_options_versions_inputs_and_weights(tmp_path: Path) -> None:
     config = tmp_path / "bundle" / "configs" / "inference.json"
     config.parent.mkdir(parents=True)
     expression = "$bonemonai.engines.provenance({'dataset_dir': @dataset_dir}, weights=@checkpoint, seed=4)"
-    content = {"imports": ["$import bonemonai"], "dataset_dir": None, "checkpoint": None, "about": expression}
+    content = {
+        "imports": ["$import bonemonai"],
+        "dataset_dir": None,
+        "checkpoint": None,
+        "output_dir": None,
+        "about": expression,
+    }
     config.write_text(json.dumps({**content, "initialize": ["$@about"], "run": []}))
     (config.parent / "metadata.json").write_text("{}")
     (tmp_path / "secret folder").mkdir()
@@ -26,17 +34,19 @@ def test_says_configs_options_versions_inputs_and_weights(tmp_path: Path) -> Non
         workflow_type=None,
         dataset_dir=str(tmp_path / "secret folder" / "scan.nii"),
         checkpoint=str(tmp_path / "model.pt"),
+        output_dir="SMITH_JOHN",
     )
     about = workflow.parser.get_parsed_content("about")
     assert about["bonemonai"] == bonemonai.__version__
     assert about["packages"]["torch"] == torch.__version__
     assert list(about["configs"]) == ["inference.json"]
-    assert about["options"] == {"dataset_dir": "<path>", "checkpoint": "<path>"}
+    assert about["options"] == {"dataset_dir": "<path>", "checkpoint": "<path>", "output_dir": "<path>"}
     assert about["inputs"]["dataset_dir"]["bytes"] == 6
     assert len(about["weights"]["sha256"]) == 64
     assert about["seed"] == 4
     text = json.dumps(about)
     assert "secret" not in text
+    assert "SMITH" not in text
     assert "scan.nii" not in text
     assert str(tmp_path) not in text
 
@@ -45,3 +55,35 @@ def test_outside_a_workflow_configs_are_unknown(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     about = provenance({"dataset_dir": tmp_path / "a"})
     assert (about["configs"], about["options"], about["weights"]) == ({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["output_dir", "manifest_path", "path", "dataset#dir", "file", "classifier_checkpoint", "weights", "segmentation",
+     "manifest", "root", "image", "results", "readers", "curves", "learning_curve", "output", "sweep", "gradcam",
+     "pretrained", "train::dataset::cache_dir", "results#0", "Output_Dir"],
+)  # fmt: skip
+def test_names_of_paths_are_left_out_by_the_names_of_options(option: str) -> None:
+    given = {option: "SMITH_JOHN", "model": "mga", "seed": 3}
+    assert _without_paths(given) == {option: "<path>", "model": "mga", "seed": 3}
+
+
+def test_what_lies_in_an_option_that_is_a_path_is_left_out_too() -> None:
+    given = {
+        "results": {"ours": "SMITH_JOHN", "theirs": ["SMITH", {"x": "J"}], "share": 0.5, "use": True, "none": None},
+        "keep_weights": True,
+        "class_weights": [1, 2.5],
+        "train": {"loader": {"cache_dir": "SMITH", "mode": "min"}},
+        "dataset_dir": "$'SMITH'",
+        "scan": Path("SMITH"),
+        "scale": "@model",
+    }
+    assert _without_paths(given) == {
+        "results": {"ours": "<path>", "theirs": ["<path>", {"x": "<path>"}], "share": 0.5, "use": True, "none": None},
+        "keep_weights": True,
+        "class_weights": [1, 2.5],
+        "train": {"loader": {"cache_dir": "<path>", "mode": "min"}},
+        "dataset_dir": "<path>",
+        "scan": "<path>",
+        "scale": "@model",
+    }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ CONFIG = {
     "dataset_dir": None,
     "max_epochs": 3,
     "network_def": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
-    "train": {"dataset": {"size": 1}, "handlers": [{"tag": "a"}]},
+    "train": {"dataset": {"size": 1, "shuffle": True}, "handlers": [{"tag": "a", "log": False}]},
+    "overwrite": False,
+    "pretrained": True,
+    "dicom_seg": "auto",
     "initialize": ["$bonemonai.engines.check_run(inputs={'dataset_dir': @dataset_dir})"],
     "run": [],
 }
@@ -42,7 +46,7 @@ def test_ids_of_the_config_pass(option: str) -> None:
         ("train#datset", "'train' has no such entry"),
         ("train#dataset#sizes", "'train' has no such entry"),
         ("train#handlers#7", "'train' has no such entry"),
-        ("zzz", "the config knows dataset_dir, imports"),
+        ("zzz", "the config knows dataset_dir, dicom_seg, imports"),
     ],
 )
 def test_unknown_ids_are_refused_with_the_nearest(option: str, hint: str) -> None:
@@ -83,6 +87,68 @@ def test_missing_inputs_are_refused(run: Any, tmp_path: Path) -> None:
 
 def test_mistyped_option_is_refused_before_the_missing_input(run: Any, tmp_path: Path) -> None:
     assert "did you mean --dataset_dir?" in refusal(run, datset_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "value", ["false", "no", "False", " FALSE ", "true", "yes", "on", "off", "none", "", 0, 1, 1.0, "flase", [True]]
+)
+@pytest.mark.parametrize("option", ["overwrite", "pretrained", "train#dataset#shuffle", "train::handlers::0::log"])
+def test_a_word_is_neither_true_nor_false(run: Any, tmp_path: Path, option: str, value: object) -> None:
+    expected = f"--{option}: is true or false, got {value!r}: say --{option} True or False."
+    assert refusal(run, dataset_dir=str(tmp_path), **{option: value}) == expected
+
+
+def test_a_word_inside_a_passed_dictionary_is_refused_too(run: Any, tmp_path: Path) -> None:
+    said = refusal(run, dataset_dir=str(tmp_path), train={"dataset": {"size": 2, "shuffle": "no"}, "handlers": []})
+    assert said.startswith("--train#dataset#shuffle: is true or false, got 'no'")
+
+
+def test_a_word_is_refused_even_where_a_file_has_its_name(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("false").touch()
+    assert "got 'false'" in refusal(run, dataset_dir=str(tmp_path), pretrained="false")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("overwrite", True),
+        ("train#dataset#shuffle", False),
+        ("overwrite", "$not @pretrained"),
+        ("overwrite", "@pretrained"),
+        ("pretrained", "vgg16-397923af.pth"),
+        ("pretrained", "some/where"),
+        ("pretrained", Path("weights")),
+        ("dicom_seg", False),
+        ("dicom_seg", "no"),
+        ("max_epochs", "no"),
+        ("network_def#bias", False),
+    ],
+)
+def test_true_false_expressions_files_and_other_options_pass(
+    run: Any, tmp_path: Path, option: str, value: object
+) -> None:
+    assert run(dataset_dir=str(tmp_path), **{option: value})
+
+
+def test_a_file_that_is_there_passes(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights").touch()
+    assert run(dataset_dir=str(tmp_path), pretrained="weights")
+
+
+def test_monais_command_line_refuses_a_word(run: Any, tmp_path: Path) -> None:
+    config = str(tmp_path / "bundle" / "configs" / "train.json")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, "--dataset_dir", str(tmp_path)]
+    refused, passed = (
+        subprocess.run([*command, "--overwrite", word], capture_output=True, text=True, check=False)
+        for word in ("false", "False")
+    )
+    expected = "bonemonai: error: --overwrite: is true or false, got 'false': say --overwrite True or False."
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (2, expected)
+    assert passed.returncode == 0, passed.stderr
 
 
 def test_a_process_that_is_not_monais_keeps_its_excepthook(run: Any, tmp_path: Path) -> None:

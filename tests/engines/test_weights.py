@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from bonemonai.engines import SaveBestWeights, SaveLastWeights, load_weights, stored_option, weights_card
+from bonemonai.engines import SaveBestWeights, SaveLastWeights, load_weights, require_card, stored_option, weights_card
 from bonemonai.errors import InputError, NumericalError, OutputError
 from bonemonai.networks import LacunaUNet
 
@@ -122,3 +122,18 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match=r"is not saved: .* holds NaN"):
         engine.run([0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InputError, match="has no card of its own beside it"):
+        require_card(tmp_path / "model.pt")
+    require_card(tmp_path / "model.pt", allow_missing=True)
+    engine = Engine(lambda engine, batch: None)
+    SaveLastWeights(network(0.25), tmp_path / "own.pt", {}, options={"width": 2}).attach(engine)
+    engine.run([0], max_epochs=1)
+    require_card(tmp_path / "own.pt")
+    # a card that belongs to other weights is none
+    (tmp_path / "model.json").write_text((tmp_path / "own.json").read_text())
+    with pytest.raises(InputError, match="has no card"):
+        require_card(tmp_path / "model.pt")

@@ -15,7 +15,7 @@ from bonemonai.analysis import ScreeningResults
 from bonemonai.data import list_screening_scans
 from bonemonai.data.screening_scans import ScreeningScan
 from bonemonai.errors import BatchError
-from bonemonai.report import ScreeningPages, write_screening_page
+from bonemonai.report import write_screening_page
 from tests import lumbar_files
 from tests.analysis.test_screening_results import ABOUT, PLANTED, Blind, one_scan, sagittal_series
 from tests.engines.test_lumbar_screening import engine
@@ -36,11 +36,12 @@ class HalfBlind(nn.Module):
 
 def screen(folder: Path, scans: list[ScreeningScan], networks: Any = None, **options: Any) -> tuple[str, Any, Any]:
     """The last scan's page, its record and what the engine found."""
-    results = ScreeningResults(folder, **{"about": ABOUT, "erosion_mm": 1.0, **options})
-    screening = engine(scans, val_handlers=[results, ScreeningPages(results)], **(networks or {}))
+    settings = {"about": ABOUT, "erosion_mm": 1.0, "page": write_screening_page, **options}
+    screening = engine(scans, writer=ScreeningResults(folder, **settings), **(networks or {}))
     screening.run()
-    page = (results.folder / "screening.html").read_text(encoding="utf-8")
-    return page, results.record, screening.state.output
+    own = folder / scans[-1].name
+    record = json.loads((own / "screening.json").read_text(encoding="utf-8"))
+    return (own / "screening.html").read_text(encoding="utf-8"), record, screening.state.output
 
 
 def text(page: str) -> str:
