@@ -78,9 +78,10 @@ def real_scans(folder: Path, weights: Path) -> None:
         for there, target in ((copy, image), ("mask.nii.gz", mask)):
             if not (out / there).exists():
                 (shutil.copytree if (root / target).is_dir() else shutil.copy)(root / target, out / there)
-        row = {"patient": name, "image": copy, "mask": "mask.nii.gz", "units": "HU"}
+        row = {"patient": name, "image": copy, "mask": "mask.nii.gz", "units": "HU",
+               "split": "test"}  # fmt: skip
         pd.DataFrame([row]).to_csv(manifest, index=False)
-        options = {"dataset_dir": str(manifest), "split": None, "levels": levels, "overwrite": True,
+        options = {"dataset_dir": str(manifest), "levels": levels, "overwrite": True,
                    "output_dir": str(out / "eval"), "segmentation": str(weights / "segmentation.pt"),
                    "checkpoint": str(weights / "model.pt")}  # fmt: skip
         step("inference", "evaluate", **options)
