@@ -137,7 +137,7 @@ def write_screening_scores(
     return scores
 
 
-def calibrate_screening(checkpoint: str | Path, output_dir: str | Path, *, error_rate: float = 0.2) -> dict[str, Any]:
+def calibrate_screening(checkpoint: str | Path, output_dir: str | Path, *, error_rate: float = 0.1) -> dict[str, Any]:
     """Fit temperature and abstain band on validation subjects, and put them into the card beside the weights.
 
     Args:
