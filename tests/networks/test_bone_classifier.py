@@ -102,7 +102,7 @@ def test_equals_stage_by_stage() -> None:
             weight, bias = state[f"fusions.{number}.weight"][:, :, 0, 0], state[f"fusions.{number}.bias"]
             joined = torch.cat([maps, given[number]], 1)
             maps = torch.einsum("oc,bchw->bohw", weight, joined) + bias[:, None, None]
-        torch.testing.assert_close(network(image, given), maps.mean((2, 3)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(image, given), maps.mean((2, 3)), rtol=1e-3, atol=1e-4)  # values of 100
         assert network.get_submodule(network.cam_layer) is network.fusions[3]
         assert tiny(local_fusion=False).cam_layer == "layer4"
 
