@@ -75,7 +75,7 @@ def slice_overlaps(
         raise InputError(subject, f"has {len(counts)} planes of truth, but more were predicted.")
     table = pd.DataFrame(np.array(counts, dtype=np.int64).reshape(-1, 3), columns=_COUNTS)
     table = table.assign(subject=subject, plane=first_plane + np.arange(len(table)), copy=copy)
-    return _with_scores(table)[_COLUMNS]
+    return with_overlap_scores(table)[_COLUMNS]
 
 
 def subject_overlaps(slices: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def subject_overlaps(slices: pd.DataFrame) -> pd.DataFrame:
     grouped = _checked(slices, copies=False).groupby("subject", sort=True)
     table = grouped[_COUNTS].sum()
     table.insert(0, "slices", grouped.size())
-    return _with_scores(table.reset_index())
+    return with_overlap_scores(table.reset_index())
 
 
 def score_overlaps(
@@ -172,7 +172,8 @@ def overlap_histogram(
     return pd.concat(parts, ignore_index=True)
 
 
-def _with_scores(table: pd.DataFrame) -> pd.DataFrame:
+def with_overlap_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Add ``dice_index``, ``pixel_accuracy`` and ``iou`` to counts, see :func:`slice_overlaps`; 0/0 is NaN."""
     true, predicted, both = (table[name].to_numpy() for name in _COUNTS)
     return table.assign(
         dice_index=share(2 * both, true + predicted),
@@ -197,7 +198,7 @@ def _checked(slices: pd.DataFrame, *, copies: bool) -> pd.DataFrame:
         rule = "counts are whole, and no more pixels are shared than are in either"
         raise InputError("slices", f"hold {values[row].tolist()} pixels in row {row}; {rule}.")
     counted: dict[str, Any] = dict(zip(_COUNTS, values.astype(np.int64).T, strict=True))
-    return _with_scores(table.assign(**counted))
+    return with_overlap_scores(table.assign(**counted))
 
 
 def _averaged(level: str, table: pd.DataFrame, *, resamples: int, confidence: float, seed: int) -> pd.DataFrame:

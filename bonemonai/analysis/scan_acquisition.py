@@ -33,8 +33,8 @@ def scan_acquisition(volume: AxialVolume, planes: Iterable[int], marks: Iterable
         "ConvolutionKernel": acquisition.kernel,
         "Manufacturer": acquisition.manufacturer,
         "contrast": acquisition.contrast,
-        "in_plane_spacing_mm": acquisition.pixel_spacing_mm,
-        "slice_interval_mm": acquisition.slice_interval_mm,
+        "in_plane_spacing_mm": volume.pixel_spacing_mm,
+        "slice_interval_mm": volume.slice_interval_mm,
         **statistics,
     }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bonemonai.analysis.calibration import LARGEST_TEMPERATURE, calibration_table, fit_temperature
 from bonemonai.analysis.classification_results import clear_results
-from bonemonai.analysis.overlap_scores import overlap_histogram, score_overlaps, subject_overlaps
+from bonemonai.analysis.overlap_scores import overlap_histogram, score_overlaps, subject_overlaps, with_overlap_scores
 from bonemonai.analysis.screening_decision import BAND, SURE, choose_band, coverage_table, decide_subjects
 from bonemonai.analysis.screening_scores import (
     SCREENING_CLASSES,
@@ -23,7 +23,6 @@ from bonemonai.analysis.screening_scores import (
     screening_roc,
     subject_probabilities,
 )
-from bonemonai.analysis.subject_bootstrap import share
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import read_json, write_json
@@ -181,11 +180,8 @@ def _overlaps(predictions: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     counted = predictions[["subject", "scan", "plane", "level", "copy"]].assign(
         true_pixels=tp + fn, predicted_pixels=tp + fp, shared_pixels=tp
     )
-    slices = counted.assign(
-        dice_index=share(2 * tp, 2 * tp + fp + fn), pixel_accuracy=share(tp, tp + fn), iou=share(tp, tp + fp + fn)
-    )
     tables = {
-        "overlap_slices": slices,
+        "overlap_slices": with_overlap_scores(counted),
         "overlap_subjects": subject_overlaps(counted),
         "overlap_scores": score_overlaps(counted, seed=seed),
         "overlap_histogram": overlap_histogram(counted, lower=_LOWEST_SHOWN),

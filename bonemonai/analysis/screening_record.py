@@ -28,6 +28,7 @@ from bonemonai.errors import InputError
 logger = logging.getLogger(__name__)
 
 NOT_SCREENED = "not screened"
+_CROSSED = "axial slices were cut across sagittal or coronal planes: a reformatted series?"
 _NOTHING = "no vertebra was marked in any slice: not screened"
 
 
@@ -97,7 +98,8 @@ def screening_record(
     marked = np.flatnonzero(found.marks.any(axis=(1, 2))).tolist()
     entries = scan_acquisition(found.volume, marked, [found.marks[plane] for plane in marked])
     known = ((about.get("weights") or {}).get("trained_on") or {}).get("acquisitions")
-    axial = {name: entries[f"{key}_mm"] for name, key in _AXIAL.items()}
+    # of the axial slices that were looked at, in whatever planes they were stored
+    axial = {"pixel_spacing_mm": entries["in_plane_spacing_mm"], "slice_interval_mm": entries["slice_interval_mm"]}
     return {
         "note": NOT_A_DEVICE,
         "scan": found.scan.name,
@@ -118,12 +120,9 @@ def screening_record(
         "density": _density(found, rules),
         "acquisition": {**asdict(acquisition), **axial},
         "warnings": [*acquisition.remarks, *check_acquisition(entries, known)],
-        "input_warnings": found.volume.warnings,
+        "input_warnings": [*found.volume.warnings, *([_CROSSED] if found.volume.crosses_stored_planes else [])],
         **about,
     }
-
-
-_AXIAL = {"pixel_spacing_mm": "in_plane_spacing", "slice_interval_mm": "slice_interval"}
 
 
 def _density(found: ScreenedScan, rules: ScreeningRules) -> dict[str, Any] | None:

@@ -94,6 +94,20 @@ class AxialVolume(DerivedVolume):
         return turned
 
     @property
+    def crosses_stored_planes(self) -> bool:
+        """Whether stored planes are sagittal or coronal, so that an axial slice takes a line of each."""
+        return self._in_memory
+
+    @property
+    def slice_interval_mm(self) -> float | None:
+        """Distance of axial slices, at right angles to them; None for one slice."""
+        if self.affine_lps is None or self.shape[0] == 1:
+            return None
+        steps = self.affine_lps[:3, :3]
+        # to the nanometre: what is beyond is rounding of the arithmetic
+        return round(float(abs(np.linalg.det(steps)) / np.linalg.norm(np.cross(steps[:, 1], steps[:, 2]))), 6)
+
+    @property
     def pixel_spacing_mm(self) -> tuple[float, float]:
         """Between rows, and between columns."""
         steps = np.linalg.norm(self.affine_lps[:3, 1:3], axis=0)  # type: ignore[index]  # refused without one

@@ -249,3 +249,14 @@ def test_real_series(sample_data: Path) -> None:
     liver, stomach, aorta = (np.argwhere(labels == label).mean(axis=0) for label in (5, 6, 52))
     assert liver[2] < stomach[2]
     assert aorta[1] < lower[1]
+
+
+def test_spacing_of_axial_slices_is_not_that_of_stored_planes(tmp_path: Path) -> None:
+    """Sagittal planes 1 mm apart, whose pixels are 3 mm high and 1 mm wide."""
+    from tests import lumbar_files
+
+    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.mask_in_axial_order())
+    turned = AxialVolume(open_volume(path))
+    assert turned.slice_interval_mm == pytest.approx(3.0)
+    assert turned.pixel_spacing_mm == pytest.approx((1.0, 1.0))
+    assert not AxialVolume(turned).crosses_stored_planes

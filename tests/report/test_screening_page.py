@@ -198,11 +198,14 @@ def test_no_identifier_reaches_a_page(tmp_path: Path) -> None:
         assert [value for value in (*PLANTED.values(), "Doe", "Jane", str(tmp_path)) if value in said] == []
 
 
-def test_the_scan_as_its_files_state_it(tmp_path: Path) -> None:
+def test_the_scan_as_its_files_state_it_and_its_axial_slices_as_they_are(tmp_path: Path) -> None:
     page, *_ = screen(tmp_path / "out", list_screening_scans(sagittal_series(tmp_path / "dicom", KVP=120)))
     said = text(page).split("The scan")[1]
-    for line in ("tube voltage 120 kV", "kernel not stated", "pixel spacing 3 x 1 mm", "slice thickness 3 mm"):
+    # stored planes are sagittal, with pixels of 3 x 1 mm; the slices that were looked at are not
+    for line in ("tube voltage 120 kV", "kernel not stated", "pixel spacing 1 x 1 mm", "slice interval 3 mm"):
         assert line in said
+    assert "slice thickness 3 mm" in said
+    assert "cut across sagittal or coronal planes" in text(page)
 
 
 def test_a_calibrated_page_says_so(tmp_path: Path) -> None:
