@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 _LOWEST_SHOWN = 0.5  # of the histograms; the paper's begin at 0.998
 _LOGITS = tuple(f"logit_{name}" for name in SCREENING_CLASSES)
 _OVERLAP_COUNTS = ("tp", "fp", "fn")
-# those that every table has first
-_NUMBERS = ("plane", "copy", *_LOGITS, *_OVERLAP_COUNTS, *(f"probability_{name}" for name in SCREENING_CLASSES))
+_OF_BOXES = ("box_score", "x1", "y1", "x2", "y2", "fusion_weight", "hd95_mm", "mean_surface_distance_mm")
+# those that every table has first; of a locator's there are more
+_NUMBERS = (
+    "plane", "copy", *_LOGITS, *_OVERLAP_COUNTS, *(f"probability_{name}" for name in SCREENING_CLASSES), *_OF_BOXES,
+)  # fmt: skip
 _TABLES = (
     "scores", "subjects", "confusion_slice", "confusion_subject", "roc", "coverage", "calibration", "overlap_slices",
     "overlap_subjects", "overlap_scores", "overlap_histogram", "scores_with_copies", "confusion_image",

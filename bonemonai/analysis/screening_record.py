@@ -22,7 +22,7 @@ from bonemonai.analysis.screening_scores import SCREENING_CLASSES
 from bonemonai.data.acquisition import read_acquisition
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.pixel_digest import pixel_digest
-from bonemonai.engines.lumbar_screening import ScreenedScan
+from bonemonai.engines.scan_screening import ScreenedScan
 from bonemonai.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -112,10 +112,11 @@ def screening_record(
             "refused": len(own) - len(classified),
             "at_border": int(classified["at_border"].sum()),
             "several_marks": int((classified["components"] > 1).sum()),
-            "chosen_by": "manifest" if found.scan.slices else "segmentation",
+            "chosen_by": found.chosen_by,
         },
         "probabilities": probabilities,
         "decision": rules.decide(list(probabilities.values())),
+        "vertebrae": _vertebrae(own),
         "thresholds": {"sure": rules.sure, "band": rules.band, "temperature": rules.temperature},
         "density": _density(found, rules),
         "acquisition": {**asdict(acquisition), **axial},
@@ -123,6 +124,15 @@ def screening_record(
         "input_warnings": [*found.volume.warnings, *([_CROSSED] if found.volume.crosses_stored_planes else [])],
         **about,
     }
+
+
+def _vertebrae(own: pd.DataFrame) -> list[dict[str, Any]]:
+    """Box and weight of each vertebra, where a locator has found them."""
+    if "box_score" not in own:
+        return []
+    columns = ["level", "plane", "box_score", "x1", "y1", "x2", "y2", "fusion_weight", "refusal"]
+    rows: list[dict[str, Any]] = json.loads(own[columns].to_json(orient="records", double_precision=6))
+    return rows
 
 
 def _density(found: ScreenedScan, rules: ScreeningRules) -> dict[str, Any] | None:
@@ -134,7 +144,7 @@ def _density(found: ScreenedScan, rules: ScreeningRules) -> dict[str, Any] | Non
     try:
         table = measure_density(
             found.volume.read(first, last), _bodies(found)[first:last], found.volume.voxel_size_um or (),
-            erosion_mm=rules.erosion_mm, in_plane=bool(found.scan.slices), calibration=rules.calibration,
+            erosion_mm=rules.erosion_mm, in_plane=found.chosen_by != "segmentation", calibration=rules.calibration,
         )  # fmt: skip
     except InputError as error:
         logger.warning("%s: no density: %s", found.scan.name, error)
@@ -145,7 +155,7 @@ def _density(found: ScreenedScan, rules: ScreeningRules) -> dict[str, Any] | Non
 
 def _bodies(found: ScreenedScan) -> NDArray[np.int32]:
     """Number the bodies that were marked: what hangs together, or, where slices were chosen, each slice."""
-    if not found.scan.slices:
+    if found.chosen_by == "segmentation":
         numbered, _ = ndimage.label(found.marks, output=np.int32)
         return np.asarray(numbered)
     return found.marks * np.arange(1, len(found.marks) + 1, dtype=np.int32)[:, None, None]

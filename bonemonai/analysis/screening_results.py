@@ -22,25 +22,26 @@ from bonemonai.data.dicom_seg import write_dicom_seg
 from bonemonai.data.json_file import write_json
 from bonemonai.data.nifti_mask import write_nifti_mask
 from bonemonai.data.screening_scans import ScreeningScan
-from bonemonai.engines.lumbar_screening import ScreenedScan
+from bonemonai.engines.scan_screening import ScreenedScan
 from bonemonai.errors import InputError, OutputError
 
 logger = logging.getLogger(__name__)
 
-_FILES = ("slices.csv", "mark.nii.gz", "mark.dcm", "screening.json", "screening.html")
-_TABLES = ("predictions.csv", "screening.csv", "subjects_screened.csv", "results.json")
+_FILES = ("slices.csv", "mark.nii.gz", "boundary.nii.gz", "mark.dcm", "screening.json", "screening.html")
+_TABLES = ("predictions.csv", "screening.csv", "subjects_screened.csv", "results.json", "boxes.csv")
 _MARK = 1
 Page = Callable[[Path, Mapping[str, Any], ScreenedScan], None]
 
 
 class ScreeningResults:
-    """Writer of :class:`bonemonai.engines.LumbarScreening`.
+    """Writer of :class:`bonemonai.engines.LumbarScreening` and :class:`bonemonai.engines.LumbarMultitask`.
 
     A folder a scan: ``slices.csv`` (a row a slice), ``mark.nii.gz`` and, of a DICOM series, ``mark.dcm`` (a
     Segmentation that refers to it), both in the scan's own geometry, ``screening.json`` (the record) and
-    ``screening.html``; it gets its name when all of it is written. Beside them ``predictions.csv`` (all slices),
-    ``screening.csv`` (a row a scan), ``subjects_screened.csv`` (a row a subject: the mean over its scans) and
-    ``results.json``.
+    ``screening.html``; where a boundary was predicted ``boundary.nii.gz``, its heat map in percent; it gets its name
+    when all of it is written. Beside them ``predictions.csv`` (all slices),
+    ``screening.csv`` (a row a scan), ``subjects_screened.csv`` (a row a subject: the mean over its scans),
+    ``results.json`` and further tables of the scans (``boxes.csv`` of a locator).
 
     No name, ID, date or accession number is written unless ``keep_identifiers``. What links back to the source all the
     same are the UIDs in ``mark.dcm`` and, for who holds the scan, the digest of its pixels.
@@ -55,6 +56,7 @@ class ScreeningResults:
         erosion_mm: depth that mean density leaves out.
         density_line: ``{"slope_mg_cm3_per_hu": ..., "intercept_mg_cm3": ..., "source": ...}`` for BMD; without it
             only Hounsfield units are given.
+        algorithm: name of what makes the marks, for ``mark.dcm``.
         page: writes ``screening.html``; None writes none.
         dicom_seg: "auto" writes ``mark.dcm`` where the extra ``clinical`` is installed and the scan is DICOM; True
             insists; False does not.
@@ -80,6 +82,7 @@ class ScreeningResults:
         band: float = ScreeningRules.band,
         erosion_mm: float = ScreeningRules.erosion_mm,
         density_line: Mapping[str, Any] | None = None,
+        algorithm: str = "bonemonai MSNet",
         page: Page | None = None,
         dicom_seg: bool | str = "auto",
         keep_identifiers: bool = False,
@@ -94,9 +97,10 @@ class ScreeningResults:
         line = None if density_line is None else DensityCalibration(**density_line)
         self.rules = ScreeningRules(temperature, sure, band, line, erosion_mm)
         self.output_dir, self.about = Path(output_dir), dict(about)
+        self.algorithm = algorithm
         self.page, self.dicom_seg, self.keep_identifiers = page, dicom_seg, keep_identifiers
         self.key_file, self.tables_only, self.overwrite = key_file, tables_only, overwrite
-        self._tables: list[pd.DataFrame] = []
+        self._tables: dict[str, list[pd.DataFrame]] = {}
         self._rows: list[dict[str, Any]] = []
 
     def start(self, scans: Sequence[ScreeningScan]) -> None:
@@ -108,7 +112,7 @@ class ScreeningResults:
         Raises:
             OutputError: if results are there and ``overwrite`` was not said, or nothing can be written.
         """
-        self._tables, self._rows = [], []
+        self._tables, self._rows = {}, []
         earlier = [self.output_dir / name for name in (*_TABLES, *SCORE_FILES)]
         # of all scans, not of this run's: scan_0000 may have been another patient's
         folders = [path for path in sorted(self.output_dir.glob("scan_[0-9]*")) if path.is_dir()]
@@ -150,7 +154,8 @@ class ScreeningResults:
                 raise OutputError(self.output_dir / found.scan.name, f"cannot be written: {error.strerror}.") from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        self._tables.append(table)
+        for name, own in {"predictions": table, **found.tables}.items():
+            self._tables.setdefault(name, []).append(own)
         self._rows.append(_summary(record))
         logger.info("%s: %s", found.scan.name, record["decision"]["answer"])
 
@@ -160,9 +165,9 @@ class ScreeningResults:
 
     def finish(self) -> None:
         """Write the tables."""
-        predictions = pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame()
         scans = pd.DataFrame(self._rows)
-        _write_table(self.output_dir / "predictions.csv", predictions)
+        for name, tables in {"predictions": [pd.DataFrame()], **self._tables}.items():
+            _write_table(self.output_dir / f"{name}.csv", _joined(tables))
         _write_table(self.output_dir / "screening.csv", scans)
         _write_table(self.output_dir / "subjects_screened.csv", self._subjects(scans))
         write_json(self.output_dir / "results.json", {"note": NOT_A_DEVICE, **self.about})
@@ -175,10 +180,22 @@ class ScreeningResults:
             self.page(folder / "screening.html", record, found)
 
     def _write_marks(self, folder: Path, found: ScreenedScan) -> None:
-        mark = found.volume.to_source(found.marks.astype(np.uint8) * _MARK)
+        marks = found.marks.astype(np.uint8) * _MARK
+        segments = {_MARK: "lumbar vertebral body"}
+        if found.levels:  # vertebrae that are told apart have their own values
+            for plane, value in found.levels.items():
+                marks[plane] *= value
+            named = dict(zip(found.table["plane"], found.table["level"], strict=True))
+            segments = {value: f"{named[plane]} vertebral body" for plane, value in found.levels.items()}
+        mark = found.volume.to_source(marks)
         base = found.volume.base
         if base.affine_lps is not None:
             write_nifti_mask(folder / "mark.nii.gz", mark, base.affine_lps)
+            if found.heat_maps:
+                percent = np.zeros(found.volume.shape, dtype=np.uint8)
+                for plane, heat in found.heat_maps.items():
+                    percent[plane] = np.rint(100 * heat.clip(0, 1))
+                write_nifti_mask(folder / "boundary.nii.gz", found.volume.to_source(percent), base.affine_lps)
         wanted = self.dicom_seg is True or (base.format == "DICOM" and find_spec("highdicom") is not None)
         if not self.dicom_seg or not wanted:
             return
@@ -187,8 +204,8 @@ class ScreeningResults:
             return
         try:
             write_dicom_seg(
-                folder / "mark.dcm", mark, base, segments={_MARK: "lumbar vertebral body"},
-                algorithm="bonemonai MSNet", description="Lumbar vertebral bodies",
+                folder / "mark.dcm", mark, base, segments=segments,
+                algorithm=self.algorithm, description="Lumbar vertebral bodies",
                 pseudonym="" if self.keep_identifiers else found.scan.subject, keep_identifiers=self.keep_identifiers,
             )  # fmt: skip
         except InputError as error:
@@ -217,6 +234,12 @@ class ScreeningResults:
                 }
             )
         return pd.DataFrame(rows)
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Scans' tables as one; empty ones have no say in the types of columns."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

@@ -118,7 +118,7 @@ def lumbar_slices(
         for level, (planes, inside) in extents.items():
             # a scan that shows no vertebra whole is better than none
             if inside or not whole:
-                found += [{**row, "plane": plane, "level": level} for plane in _spaced(planes, per_level)]
+                found += [{**row, "plane": plane, "level": level} for plane in spaced_slices(planes, per_level)]
         found += [{**row, "plane": plane, "level": ""} for plane in _gaps(extents, between)]
     return found
 
@@ -161,8 +161,13 @@ def open_axial(path: str | Path, units: str | None = None) -> AxialVolume:
     return AxialVolume(volume)
 
 
-def _spaced(planes: NDArray[np.int64], count: int) -> list[int]:
-    """Slices evenly spaced over the middle of a vertebra, its middle one first in line where there is one only."""
+def spaced_slices(planes: NDArray[np.int64], count: int) -> list[int]:
+    """Slices evenly spaced over the middle of a vertebra, its middle one where there is one only.
+
+    Args:
+        planes: its slices, in order.
+        count: how many; a thin vertebra gives fewer.
+    """
     inner = len(planes) * _MIDDLE
     places = (len(planes) - inner) / 2 + inner * (np.arange(count) + 0.5) / count
     return [int(plane) for plane in np.unique(planes[np.minimum(places.astype(int), len(planes) - 1)])]

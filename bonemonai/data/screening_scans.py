@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bonemonai.data.dicom_series import DicomSeries, find_series
 from bonemonai.data.lumbar_slices import CONDITIONS, lumbar_slices, read_lumbar_manifest
 from bonemonai.data.manifest import distinct, manifest_items
@@ -51,6 +53,7 @@ def list_screening_scans(
     per_level: int = 3,
     choose: bool = True,
     units: str | None = None,
+    manifest: pd.DataFrame | None = None,
 ) -> list[ScreeningScan]:
     """List the scans of a screening.
 
@@ -63,12 +66,14 @@ def list_screening_scans(
         per_level: slices of a vertebra, where the manifest has masks.
         choose: whether the manifest's ``plane`` and ``mask`` say which slices are looked at; else all are.
         units: of the values, where files do not state them.
+        manifest: what ``path`` holds, as it was read, with splits other than its own: those of a fold.
 
     Raises:
         InputError: if nothing is found, or ``split`` is given for what is no manifest.
     """
     if Path(path).suffix.lower() == ".csv":
-        return _of_manifest(Path(path), split, classes, levels, per_level, choose=choose, units=units)
+        rows = read_lumbar_manifest(path, classes=classes, levels=levels) if manifest is None else manifest
+        return _of_manifest(rows, split, levels, per_level, choose=choose, units=units)
     if split is not None:
         raise InputError(path, f"is no manifest, so that it has no split {split!r}.")
     folder, part = split_part(path)
@@ -93,10 +98,9 @@ def list_screening_scans(
 
 
 def _of_manifest(
-    path: Path, split: str | None, classes: Sequence[str], levels: Mapping[str, int] | None, per_level: int, *,
+    manifest: pd.DataFrame, split: str | None, levels: Mapping[str, int] | None, per_level: int, *,
     choose: bool, units: str | None,
 ) -> list[ScreeningScan]:  # fmt: skip
-    manifest = read_lumbar_manifest(path, classes=classes, levels=levels)
     numbers = {image: index for index, image in reversed(list(enumerate(manifest["image"])))}
     scans = []
     for image in distinct([row["image"] for row in manifest_items(manifest, split)]):

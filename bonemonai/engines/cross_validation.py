@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 
 from bonemonai.data.fingerprint import Snapshot, fingerprint
 from bonemonai.data.json_file import read_json, write_json
@@ -42,7 +43,9 @@ class CrossValidation:
         folds: numbers of the folds.
         output_dir: of the fold's folders.
         manifest_path: the manifest; it, and the scans and masks it names, are part of what must not change.
-        options: overrides of the configs, for instance ``{"max_epochs": 20}``.
+        options: overrides of the configs, for instance ``{"max_epochs": 20}``. Each goes to the training and to the
+            evaluation, or to the one of both that knows it.
+        label_is_path: of the manifest's column ``label``, see :func:`bonemonai.data.read_manifest`.
         keep_weights: keep each fold's weights; those of VGG16 take half a gigabyte.
         overwrite: begin anew where something has changed.
 
@@ -60,13 +63,14 @@ class CrossValidation:
         manifest_path: str | Path,
         options: Mapping[str, Any] | None = None,
         *,
+        label_is_path: bool = True,
         keep_weights: bool = True,
         overwrite: bool = False,
     ) -> None:
         self.train, self.evaluate = list(train), list(evaluate)
         self.folds, self.output_dir = [int(fold) for fold in folds], Path(output_dir)
         self.manifest_path, self.options = Path(manifest_path), dict(options or {})
-        self.keep_weights, self.overwrite = keep_weights, overwrite
+        self.label_is_path, self.keep_weights, self.overwrite = label_is_path, keep_weights, overwrite
         own = sorted({"fold", "checkpoint", "output_dir", "manifest_path", "overwrite"} & set(self.options))
         if own:
             raise InputError("options", f"must leave {', '.join(own)} to the cross-validation.")
@@ -156,7 +160,15 @@ class CrossValidation:
         write_json(folder / "done.json", self._fingerprint())
 
     def _workflow(self, configs: list[str], **own: Any) -> None:
-        create_workflow(config_file=configs, logging_file=False, **self.options, **own).run()
+        other = self.evaluate if configs is self.train else self.train
+        known, known_to_other = (ConfigParser.load_config_files(files) for files in (configs, other))
+        # one that neither knows is passed on, for the run's own check to refuse it by name
+        options = {
+            name: value
+            for name, value in self.options.items()
+            if _first(name) in known or _first(name) not in known_to_other
+        }
+        create_workflow(config_file=configs, logging_file=False, **options, **own).run()
 
     def _is_done(self, fold: int) -> bool:
         folder = self.folder(fold)
@@ -173,9 +185,12 @@ class CrossValidation:
     @cached_property
     def _data(self) -> dict[str, str]:
         """Digests of the manifest, its card, and the scans and masks it names: names, sizes, times, samples."""
-        manifest = read_manifest(self.manifest_path, allow_shared_patient=True)
+        manifest = read_manifest(
+            self.manifest_path, label_is_path=self.label_is_path, allow_shared_patient=True,
+            may_be_empty=("split", "mask", "label"),
+        )  # fmt: skip
         digest = hashlib.sha256()
-        for column in ("image", "lacunae"):
+        for column in ("image", "mask", "lacunae"):
             for path in filter(None, distinct(manifest[column].tolist()) if column in manifest else ()):
                 digest.update(fingerprint(path)["sha256_sampled"].encode())
                 digest.update(Snapshot(split_part(path)[0]).digest.encode())
@@ -185,6 +200,11 @@ class CrossValidation:
             "data": digest.hexdigest(),
             "card": sha256(card) if card.is_file() else "",
         }
+
+
+def _first(option: str) -> str:
+    """The entry of a config that an option is of."""
+    return re.split("#|::", option)[0]
 
 
 def _digest(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ class LearningCurve:
     Args:
         path: the file.
         validator: MONAI's evaluator, if there is one. Attach this handler after the one that runs it.
+        terms: called after each batch, gives further numbers by name, as the losses that the loss is made of; their
+            means over the batches that have them become columns.
 
     Attributes:
         rows: an entry an epoch.
     """
 
-    def __init__(self, path: str | Path, validator: Any = None) -> None:
-        self.path, self.validator = Path(path), validator
+    def __init__(
+        self, path: str | Path, validator: Any = None, *, terms: Callable[[], Mapping[str, float]] | None = None
+    ) -> None:
+        self.path, self.validator, self.terms = Path(path), validator, terms
         self.rows: list[dict[str, float]] = []
-        self._sum, self._count = 0.0, 0
+        self._batches: list[dict[str, float]] = []
 
     def attach(self, engine: Engine) -> None:
         """Register with MONAI's trainer."""
@@ -38,14 +43,15 @@ class LearningCurve:
     def _add(self, engine: Any) -> None:
         output = engine.state.output
         loss = output["loss"] if isinstance(output, dict) else output[0]["loss"]
-        self._sum += float(torch.as_tensor(loss).detach())
-        self._count += 1
+        terms = {} if self.terms is None else self.terms()
+        self._batches.append({"loss": float(torch.as_tensor(loss).detach()), **terms})
 
     def _write(self, engine: Any) -> None:
-        row = {"epoch": engine.state.epoch, "loss": self._sum / self._count}
+        means = pd.DataFrame(self._batches).mean()
+        row = {"epoch": engine.state.epoch, **{str(name): float(value) for name, value in means.items()}}
         if self.validator is not None and self.validator.state.epoch == engine.state.epoch:
             row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
-        self._sum, self._count = 0.0, 0
+        self._batches = []
         self.rows.append(row)
         with atomic_path(self.path) as partial:
             pd.DataFrame(self.rows).to_csv(partial, index=False)

@@ -116,7 +116,8 @@ class MultitaskLoss(nn.Module):
     Shape:
         prediction: "boxes", the locator's outputs, see :class:`bonemonai.losses.YoloLoss`; "mask", (B, 1, H, W) logits;
         "boundary", (B, 1, H, W), compared as it is; "logits", (B, K). target: "boxes" (B, n, 4), "labels" (B, n),
-        "mask" (B, 1, H, W) of 0 and 1, "boundary" (B, 1, H, W) in [0, 1], "class" (B,) int64.
+        "mask" (B, 1, H, W) of 0 and 1, "boundary" (B, 1, H, W) in [0, 1], "class" (B,) int64, -1 where it is not known,
+        which takes no part.
 
     Raises:
         InputError: see :class:`bonemonai.losses.YoloLoss`.
@@ -170,7 +171,9 @@ class MultitaskLoss(nn.Module):
         }
         for name, measure in measures.items():
             value, truth = (given.get(key) for given, key in zip((prediction, target), _NEEDS[name], strict=True))
-            if value is not None and truth is not None:
+            if name == "classification" and value is not None and truth is not None:
+                value, truth = value[truth >= 0], truth[truth >= 0]
+            if value is not None and truth is not None and len(truth):
                 found[name] = measure(value, truth)
         return found
 

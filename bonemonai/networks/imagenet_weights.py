@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from monai.networks.nets import DenseNet
 from torch import nn
 
 from bonemonai.errors import InputError
@@ -15,18 +16,22 @@ from bonemonai.networks.state_dict import read_state_dict
 # torchvision's files of IMAGENET1K_V1; the digits begin their sha256
 _FILES = {
     "vgg16": "vgg16-397923af.pth",
+    "vgg19": "vgg19-dcbb9e9d.pth",
     "alexnet": "alexnet-owt-7be5be79.pth",
+    "googlenet": "googlenet-1378be20.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
     "densenet121": "densenet121-a639ec97.pth",
+    "shufflenet": "shufflenetv2_x1-5666bf0f80.pth",
+    "efficientnet": "efficientnet_b0_rwightman-7f5810bc.pth",
 }
-# torchvision's names -> MONAI's; the file of DenseNet is older than its names and says norm.1 for norm1
-_RENAMED = {
-    "densenet121": [
-        (re.compile(r"(\.denselayer\d+)\.(norm|conv)\.?([12])\."), r"\1.layers.\2\3."),
-        (re.compile(r"^classifier\."), "class_layers.out."),
-    ]
-}
+# the file of DenseNet is older than torchvision's names and says norm.1 for norm1
+_OLD_NAMES = (re.compile(r"(\.denselayer\d+)\.(norm|conv)\.([12])\."), r"\1.\2\3.")
+# torchvision's names -> MONAI's
+_MONAI_NAMES = (
+    (re.compile(r"(\.denselayer\d+)\.(norm|conv)([12])\."), r"\1.layers.\2\3."),
+    (re.compile(r"^classifier\."), "class_layers.out."),
+)
 
 
 def with_imagenet_weights(
@@ -39,8 +44,9 @@ def with_imagenet_weights(
     segmentation network, are left out. Everything else must fit.
 
     Args:
-        network: with torchvision's names; DenseNet-121 with MONAI's.
-        architecture: "vgg16", "alexnet", "resnet50", "resnet101" or "densenet121".
+        network: with torchvision's names; DenseNet-121 with torchvision's or, where it is MONAI's, with MONAI's.
+        architecture: "vgg16", "vgg19", "alexnet", "googlenet", "resnet50", "resnet101", "densenet121", "shufflenet"
+            (V2, x1.0) or "efficientnet" (B0).
         pretrained: False leaves the network as it is; True takes torchvision's file from PyTorch's cache
             (``torch.hub.get_dir()/checkpoints``), where torchvision puts it; else the path of such a file.
         head: name of the last layer, such as "classifier.6".
@@ -53,8 +59,11 @@ def with_imagenet_weights(
     if pretrained is False:
         return network
     path = Path(torch.hub.get_dir(), "checkpoints", _FILES[architecture]) if pretrained is True else Path(pretrained)
+    renames = {"densenet121": (_OLD_NAMES, *(_MONAI_NAMES if isinstance(network, DenseNet) else ()))}
     state = {
-        name: value for name, value in _read(path, architecture).items() if not head or not name.startswith(f"{head}.")
+        name: value
+        for name, value in _read(path, renames.get(architecture, ())).items()
+        if not head or not name.startswith(f"{head}.")
     }
     own = network.state_dict()
     parts = {name.split(".")[0] for name in own}
@@ -74,7 +83,7 @@ def with_imagenet_weights(
     return network
 
 
-def _read(path: Path, architecture: str) -> Mapping[str, torch.Tensor]:
+def _read(path: Path, renames: Iterable[tuple[re.Pattern[str], str]]) -> Mapping[str, torch.Tensor]:
     if not path.is_file():
         raise InputError(
             path,
@@ -82,6 +91,6 @@ def _read(path: Path, architecture: str) -> Mapping[str, torch.Tensor]:
             "start from random weights.",
         )
     state = read_state_dict(path)
-    for pattern, replacement in _RENAMED.get(architecture, []):
+    for pattern, replacement in renames:
         state = {pattern.sub(replacement, name): value for name, value in state.items()}
     return state

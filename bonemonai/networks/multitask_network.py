@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,10 +13,11 @@ from bonemonai.networks.boundary_unet import BoundaryUNet
 from bonemonai.networks.darknet53 import DarkNet53
 from bonemonai.networks.vertebra_crop import crop_at, crop_corners
 from bonemonai.networks.vertebra_fusion import VertebraFusion
-from bonemonai.networks.yolo_detections import best_boxes
 from bonemonai.networks.yolo_v3 import YOLOv3
 
+PARTS = ("locator", "segmenter", "classifier")
 _EMPTY = -100.0  # the logit of a mask that is not there: sigmoid 0, and finite, for the losses
+_ON_IT = 1 / 8  # of a crop's edge: a box that is found farther off the true centre is not the vertebra's
 
 
 class MultitaskPrediction(NamedTuple):
@@ -24,19 +25,19 @@ class MultitaskPrediction(NamedTuple):
 
     Attributes:
         outputs: of the locator, raw, of strides 8, 16 and 32; 2 B slices each. :meth:`YOLOv3.decode` and
-            :meth:`YOLOv3.detect` read them.
+            :meth:`YOLOv3.detect` read them. None where the locator was left out.
         corners: (2 B, 2), first row and column of each crop in its slice, int64; for :func:`crop_at`, to cut labels
             likewise. A vertebra that was not found has a crop outside the slice.
         crops: (2 B, C, crop_size, crop_size), what was cut out.
         mask: (2 B, 1, crop_size, crop_size), logits; -100 where no vertebra was found.
         boundary: (2 B, 1, crop_size, crop_size), heat map, 0 to 1; 0 where no vertebra was found, None without the
             boundary branch.
-        logits: (B, num_classes); NaN where neither vertebra was found.
-        weights: (B, 2), of L1 and L2 in the fusion.
+        logits: (B, num_classes); NaN where neither vertebra was found, and where the classifier was left out.
+        weights: (B, 2), of L1 and L2 in the fusion; 0 where the classifier was left out.
         found: (B, 2), bool: whether there is a crop.
     """
 
-    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
     corners: torch.Tensor
     crops: torch.Tensor
     mask: torch.Tensor
@@ -64,7 +65,7 @@ class MultitaskNetwork(nn.Module):
         classifier: with ImageNet's weights, or not, by :func:`with_imagenet_weights`.
         fusion: of the classifier's ``channels``.
         crop_size: rows and columns of a crop, pixels, a multiple of 32; 224 in the paper.
-        score_threshold: of a box that counts, see :func:`select_detections`; ours, the paper prints none.
+        score_threshold: least objectness of a box that counts; ours, the paper prints none.
         checkpointing: recompute the large blocks in the backward pass instead of keeping their maps: less memory, more
             time, the same numbers.
 
@@ -126,55 +127,95 @@ class MultitaskNetwork(nn.Module):
             if isinstance(part, DarkNet53 | BoundaryUNet | BoneClassifier):
                 part.checkpointing = checkpointing
 
-    def forward(self, images: torch.Tensor, centres: torch.Tensor | None = None) -> MultitaskPrediction:
-        """Return boxes, crops, outlines and classes; crops are at ``centres``, or else where the locator finds them."""
+    def forward(
+        self,
+        images: torch.Tensor,
+        centres: torch.Tensor | None = None,
+        *,
+        prefer_located: bool = False,
+        parts: Collection[str] = PARTS,
+    ) -> MultitaskPrediction:
+        """Return boxes, crops, outlines and classes; crops are at ``centres``, or else where the locator finds them.
+
+        Args:
+            images: see the class.
+            centres: see the class.
+            prefer_located: where the locator finds a vertebra within an eighth of a crop of its true centre, cut there:
+                what comes later is to meet crops as inference will give them.
+            parts: which of "locator", "segmenter" and "classifier" are run, for trainings that begin with some of them.
+                The classifier needs the segmenter; without centres all need the locator.
+        """
+        self._check(images, centres, parts)
+        slices = images.flatten(0, 1)
+        outputs = None
+        if "locator" in parts or centres is None or prefer_located:
+            outputs = self.locator(slices)
+        points = self._points(outputs, centres, prefer_located=prefer_located)
+        found = points.isfinite().all(dim=1)
+        if "segmenter" not in parts:
+            found = torch.zeros_like(found)
+        corners = crop_corners(points.masked_fill(~found[:, None], torch.nan), self.crop_size)
+        crops = crop_at(slices, corners, self.crop_size)
+        kept = found.nonzero()[:, 0]
+        pairs = found.unflatten(0, (-1, 2))
+        mask = crops.new_full((len(slices), 1, *crops.shape[2:]), _EMPTY)
+        boundary = torch.zeros_like(mask) if self.segmenter.boundary else None
+        vectors = crops.new_zeros((len(slices), self.classifier.channels))
+        if "segmenter" in parts:
+            segmented = self.segmenter(crops[kept])
+            mask = _spread(segmented.mask, kept, len(slices), _EMPTY)
+            boundary = None if segmented.boundary is None else _spread(segmented.boundary, kept, len(slices), 0)
+            if "classifier" in parts:
+                vectors = _spread(self.classifier(crops[kept], segmented.features), kept, len(slices), 0)
+        fused = self.fusion(vectors.unflatten(0, (-1, 2)), pairs if "classifier" in parts else torch.zeros_like(pairs))
+        return MultitaskPrediction(outputs, corners, crops, mask, boundary, fused.logits, fused.weights, pairs)
+
+    def _check(self, images: torch.Tensor, centres: torch.Tensor | None, parts: Collection[str]) -> None:
         if images.ndim != 5 or images.shape[1] != 2:
             raise ValueError(f"images must be (B, 2, C, H, W), the slices of L1 and L2, got {tuple(images.shape)}.")
-        if centres is not None and tuple(centres.shape) != (len(images), 2, 2):
+        if not set(parts) <= set(PARTS) or not parts or ("classifier" in parts and "segmenter" not in parts):
+            raise ValueError(f"parts must be of {', '.join(PARTS)}, the classifier with the segmenter, got {parts}.")
+        if centres is None:
+            return
+        if tuple(centres.shape) != (len(images), 2, 2):
             raise ValueError(
                 f"centres must be {(len(images), 2, 2)} (case, vertebra, row and column), got {tuple(centres.shape)}."
             )
-        if centres is not None and bool(((centres < 0) | (centres > centres.new_tensor(images.shape[3:]))).any()):
+        if bool(((centres < 0) | (centres > centres.new_tensor(images.shape[3:]))).any()):
             raise ValueError(
                 f"centres must lie in the slice, {' x '.join(map(str, images.shape[3:]))} pixels, got one outside; "
                 "give NaN for a vertebra that is not there."
             )
-        slices = images.flatten(0, 1)
-        outputs = self.locator(slices)
-        points = self.locate(outputs) if centres is None else centres.flatten(0, 1)
-        found = points.isfinite().all(dim=1)
-        corners = crop_corners(points, self.crop_size)
-        crops = crop_at(slices, corners, self.crop_size)
-        kept = found.nonzero()[:, 0]
-        segmented = self.segmenter(crops[kept])
-        vectors = self.classifier(crops[kept], segmented.features)
-        fused = self.fusion(_spread(vectors, kept, len(slices), 0).unflatten(0, (-1, 2)), found.unflatten(0, (-1, 2)))
-        return MultitaskPrediction(
-            outputs,
-            corners,
-            crops,
-            _spread(segmented.mask, kept, len(slices), _EMPTY),
-            None if segmented.boundary is None else _spread(segmented.boundary, kept, len(slices), 0),
-            fused.logits,
-            fused.weights,
-            found.unflatten(0, (-1, 2)),
-        )
+
+    def _points(
+        self, outputs: Sequence[torch.Tensor] | None, centres: torch.Tensor | None, *, prefer_located: bool
+    ) -> torch.Tensor:
+        """Where crops have their centres, (2 B, 2)."""
+        if centres is None:
+            return self.locate(outputs or ())
+        points = centres.flatten(0, 1)
+        if not prefer_located or outputs is None:
+            return points
+        located = self.locate(outputs)
+        near = (located - points).norm(dim=1) <= _ON_IT * self.crop_size  # never of NaN
+        return torch.where(near[:, None], located, points)
 
     @torch.no_grad()
     def locate(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the centre of the best box of each slice's own vertebra.
+        """Return the centre of the best box of each slice, whichever vertebra the locator takes it for.
+
+        Seen from above L1 and L2 look alike, and whose slice it is, is known: a box that is surely a vertebra, and of
+        which is not sure which, has been found all the same.
 
         Args:
             outputs: of the locator, for slices of L1 and L2 by turns.
 
         Returns:
-            (2 B, 2), row and column, pixels; NaN where no box scores enough, also if one of the other vertebra does.
+            (2 B, 2), row and column, pixels; NaN where no box scores enough.
         """
-        classes = self.locator.num_classes
-        best = best_boxes(self.locator.detect(outputs, score_threshold=self.score_threshold), classes)
-        slices = torch.arange(len(best.boxes), device=best.boxes.device)
-        boxes = best.boxes[slices, slices % classes]
-        return (boxes[:, [1, 0]] + boxes[:, [3, 2]]) / 2
+        best = self.locator.best(outputs)
+        centres = (best.boxes[:, [1, 0]] + best.boxes[:, [3, 2]]) / 2
+        return centres.masked_fill(~(best.objectness >= self.score_threshold)[:, None], torch.nan)
 
 
 def _spread(values: torch.Tensor, places: torch.Tensor, count: int, fill: float) -> torch.Tensor:

@@ -127,6 +127,20 @@ class YOLOv3(nn.Module):
         joined = torch.cat(rest, dim=1)
         return DecodedBoxes(torch.cat(boxes, dim=1), joined[..., 0], joined[..., 1:])
 
+    def best(self, outputs: Sequence[torch.Tensor]) -> DecodedBoxes:
+        """Return the box of each image that is most surely an object, of whatever class.
+
+        Args:
+            outputs: of :meth:`forward`.
+
+        Returns:
+            One box an image: (B, 4), (B,) and (B, C).
+        """
+        decoded = self.decode(outputs)
+        images = torch.arange(len(decoded.objectness), device=decoded.objectness.device)
+        first = decoded.objectness.argmax(dim=1)
+        return DecodedBoxes(*(values[images, first] for values in decoded))
+
     def encode(self, boxes: torch.Tensor, places: torch.Tensor, *, eps: float = 1e-6) -> torch.Tensor:
         """Find the (t_x, t_y, t_w, t_h) that :meth:`decode` turns into these boxes: its inverse.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,8 @@ class Screening(NamedTuple):
         coverage: see :func:`bonemonai.analysis.coverage_table`.
         calibration: rows "before" and "after" the temperature.
         reliability: see :func:`reliability`.
+        titles: names of models to what a reader meets.
+        networks: entries of the record that are cards of weights.
     """
 
     name: str
@@ -61,24 +63,37 @@ class Screening(NamedTuple):
     coverage: pd.DataFrame | None
     calibration: pd.DataFrame | None
     reliability: pd.DataFrame | None
+    titles: Mapping[str, str] = MODELS
+    networks: Sequence[str] = ("weights", "segmentation")
 
     @property
     def title(self) -> str:
         """As a reader meets it."""
-        return MODELS.get(self.name, self.name)
+        return self.titles.get(self.name, self.name)
 
     @property
     def of_data(self) -> dict[str, Any]:
-        """The record's words on data, of both networks, as :mod:`bonemonai.report.data_notices` takes them."""
-        cards = [as_mapping(self.record.get(name)) for name in ("weights", "segmentation")]
+        """The record's words on data, of all networks, as :mod:`bonemonai.report.data_notices` takes them."""
+        cards = [as_mapping(self.record.get(name)) for name in self.networks]
         return {"tested_on": self.record.get("tested_on"), "weights_of_folds": cards}
 
 
-def read_screenings(given: Mapping[str, str | Path]) -> list[Screening]:
+def read_screenings(
+    given: Mapping[str, str | Path],
+    titles: Mapping[str, str] = MODELS,
+    *,
+    option: str = "results",
+    model: str | None = None,
+    models: Iterable[str] | None = None,
+) -> list[Screening]:
     """Read evaluations.
 
     Args:
-        given: name of a classifier to the folder of its evaluation.
+        given: name of a classifier, or of a setting of one, to the folder of its evaluation.
+        titles: the paper's names, in its order, to what a reader meets.
+        option: what the user calls the folders.
+        model: that all folders must be of; None: each of the one it is named after.
+        models: names that a record may give and be taken at its word; by default those of ``titles``.
 
     Returns:
         In the paper's order, other models last.
@@ -87,10 +102,18 @@ def read_screenings(given: Mapping[str, str | Path]) -> list[Screening]:
         InputError: if that is no mapping, a folder holds no evaluation, is of another model, or a file is damaged.
     """
     if not isinstance(given, Mapping):
-        raise InputError("results", f"must be model to folder, as in {{'bcc_net': FOLDER}}; got {given!r}.")
-    names = sorted((str(name) for name in given), key=lambda name: [*MODELS, name].index(name))
+        raise InputError(option, f"must be model to folder, as in {{'{next(iter(titles))}': FOLDER}}; got {given!r}.")
+    names = sorted((str(name) for name in given), key=lambda name: [*titles, name].index(name))
     folders = {str(name): path for name, path in given.items()}
-    return [_read_screening(name, folders[name]) for name in names]
+    known = set(titles if models is None else models)
+    found = []
+    for name in names:
+        each = _read_screening(name, folders[name], option)
+        wanted, said = name if model is None else model, each.record.get("model")
+        if wanted in known and isinstance(said, str) and said in known - {wanted}:
+            raise InputError(Path(folders[name]), f"holds results of {said!r}, not of {wanted!r}.")
+        found.append(each._replace(titles=titles))
+    return found
 
 
 def read_curves(given: str | Path | Mapping[str, str | Path] | None) -> dict[str, pd.DataFrame]:
@@ -109,7 +132,7 @@ def read_curves(given: str | Path | Mapping[str, str | Path] | None) -> dict[str
     curves = {}
     for name, path in pairs:
         cure = "give the .curve.csv that training wrote"
-        table = _read_table(Path(path), (), ("epoch", "loss"), cure, more=True)
+        table = read_table(Path(path), (), ("epoch", "loss"), cure, more=True)
         if table is None:
             raise InputError(path, f"is not there; {cure}.")
         curves[str(name)] = table
@@ -147,19 +170,16 @@ def reliability(predictions: pd.DataFrame, temperature: float | None) -> pd.Data
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["stage"])
 
 
-def _read_screening(name: str, path: str | Path) -> Screening:
+def _read_screening(name: str, path: str | Path, option: str) -> Screening:
     if not isinstance(path, str | Path) or not Path(path).is_dir():
-        raise InputError(f"results {name}", f"{path} is no folder.")
+        raise InputError(f"{option} {name}", f"{path} is no folder.")
     folder = Path(path)
     if not any((folder / file).is_file() for file in _FILES):
         raise InputError(folder, f"holds no evaluation; {_CURE}.")
     record = _read_record(folder / "results.json")
-    found = record.get("model")
-    if name in MODELS and found in MODELS and found != name:
-        raise InputError(folder, f"holds results of {found!r}, not of {name!r}.")
     words = ("level", "class", "metric", "interval")
     marks: Any = (("level", "metric"), (*_SCORED, "units", "left_out"))
-    calibration = _read_table(
+    calibration = read_table(
         folder / "calibration.csv", ["stage"], ("temperature", "ece", "nll", "patches", "patients")
     )
     return Screening(
@@ -167,15 +187,15 @@ def _read_screening(name: str, path: str | Path) -> Screening:
         record=record,
         scores=_joined(folder, ("scores", "scores_with_copies"), words, (*_SCORED, "images", "refused", "lost")),
         overlaps=_joined(folder, ("overlap_scores", "overlap_scores_with_copies"), *marks),
-        histogram=_read_table(folder / "overlap_histogram.csv", ["metric"], ("low", "high", "images", "left_out")),
+        histogram=read_table(folder / "overlap_histogram.csv", ["metric"], ("low", "high", "images", "left_out")),
         confusion={
             level: table for level in LEVELS if (table := _confusion(folder / f"confusion_{level}.csv")) is not None
         },
-        roc=_read_table(folder / "roc.csv", ("level", "class"), ("one_minus_specificity", "sensitivity")),
-        subjects=_read_table(
+        roc=read_table(folder / "roc.csv", ("level", "class"), ("one_minus_specificity", "sensitivity")),
+        subjects=read_table(
             folder / "subjects.csv", ("subject", "diagnosis", "decision", "answer", "rule"), ["margin"]
         ),
-        coverage=_read_table(folder / "coverage.csv", (), ("band", "answered", "coverage", "accuracy", "subjects")),
+        coverage=read_table(folder / "coverage.csv", (), ("band", "answered", "coverage", "accuracy", "subjects")),
         calibration=calibration,
         reliability=_read_reliability(folder / "predictions.csv", calibration),
     )
@@ -189,13 +209,13 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _joined(folder: Path, names: Sequence[str], words: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame | None:
-    tables = [_read_table(folder / f"{name}.csv", words, numbers) for name in names]
+    tables = [read_table(folder / f"{name}.csv", words, numbers) for name in names]
     there = [table for table in tables if table is not None]
     return pd.concat(there, ignore_index=True) if there else None
 
 
 def _confusion(path: Path) -> pd.DataFrame | None:
-    table = _read_table(path, ["diagnosis"], SCREENING_CLASSES, more=True)
+    table = read_table(path, ["diagnosis"], SCREENING_CLASSES, more=True)
     if table is None:
         return None
     columns = [*SCREENING_CLASSES, *([UNDECIDED] if UNDECIDED in table else [])]
@@ -216,12 +236,23 @@ def _read_reliability(path: Path, calibration: pd.DataFrame | None) -> pd.DataFr
     return None if table.empty else table
 
 
-def _read_table(
+def read_table(
     path: Path, words: Sequence[str], numbers: Sequence[str], cure: str = _CURE, *, more: bool = False
 ) -> pd.DataFrame | None:
-    """Read columns of a CSV file, and with ``more`` its others as numbers; an empty number is NaN, a word never is.
+    """Read columns of a CSV file; an empty number is NaN, a word never is.
 
-    None where there is no file.
+    Args:
+        path: of the file.
+        words: columns of text.
+        numbers: columns of numbers.
+        cure: of what is refused.
+        more: read its other columns too, as numbers.
+
+    Returns:
+        The columns; None where there is no file.
+
+    Raises:
+        InputError: if it is damaged, a column is missing, or a number is none.
     """
     if not path.is_file():
         return None

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bonemonai.data.atomic import atomic_path
-from bonemonai.engines.lumbar_screening import ScreenedScan
+from bonemonai.engines.scan_screening import ScreenedScan
 from bonemonai.report.data_notices import SYNTHETIC
 from bonemonai.report.report_files import render_page
 from bonemonai.report.screening_figures import chosen_slices, pie_figure, slices_figure
+
+METHOD = (
+    "Tang et al., CNN-based Automatic Detection of Bone Conditions via Diagnostic CT Images for Osteoporosis Screening"
+)
 
 
 def write_screening_page(path: str | Path, record: Mapping[str, Any], found: ScreenedScan, *, most: int = 4) -> None:
@@ -29,10 +33,12 @@ def write_screening_page(path: str | Path, record: Mapping[str, Any], found: Scr
         record=record,
         pie=pie_figure(probabilities, record["decision"]["answer"]) if probabilities else None,
         slices=_slices(found, most),
+        attention=bool(found.attention),
         rows=_rows(found),
         trained=_trained(record),
         facts=_facts(record["acquisition"]),
         about=json.dumps(_about(record), indent=1),
+        method=record.get("method") or METHOD,
     )
     with atomic_path(Path(path)) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -40,7 +46,7 @@ def write_screening_page(path: str | Path, record: Mapping[str, Any], found: Scr
 
 def _slices(found: ScreenedScan, most: int) -> str:
     """Slices that were classified; where none was, some that were to be, or the middle one."""
-    asked = [plane for plane, _ in found.scan.slices] or [found.volume.shape[0] // 2]
+    asked = [plane for plane, _ in found.scan.slices] or list(found.levels) or [found.volume.shape[0] // 2]
     planes = chosen_slices(sorted(found.crops) or sorted(asked), most)
     rows, columns = found.volume.pixel_spacing_mm
     own = found.table[found.table["copy"] == 0].set_index("plane")
@@ -49,6 +55,9 @@ def _slices(found: ScreenedScan, most: int) -> str:
             "image": found.volume.read(plane, plane + 1)[0],
             "mark": found.marks[plane],
             "crop": found.crops.get(plane),
+            "box": _box(found, plane),
+            "heat": found.heat_maps.get(plane),
+            "attention": found.attention.get(plane),
             "title": f"slice {plane} {own['level'].get(plane, '')}".rstrip(),
             "aspect": rows / columns,
         }
@@ -60,14 +69,26 @@ def _slices(found: ScreenedScan, most: int) -> str:
 def _rows(found: ScreenedScan) -> list[dict[str, Any]]:
     """Slices that were classified, or chosen and refused; of thousands of slices without a mark none."""
     own = found.table[found.table["copy"] == 0]
-    if not found.scan.slices:
+    if found.chosen_by == "segmentation":
         own = own[own["refusal"] == ""]
     return [{str(key): value for key, value in row.items()} for row in own.to_dict("records")]
 
 
+def _box(found: ScreenedScan, plane: int) -> tuple[float, float, float, float] | None:
+    """Sides of the box that a locator has found."""
+    own = found.table[found.table["plane"] == plane]
+    if "x1" not in own or own[["x1", "y1", "x2", "y2"]].isna().all(axis=None):
+        return None
+    x1, y1, x2, y2 = (float(value) for value in own[["x1", "y1", "x2", "y2"]].iloc[0])
+    return x1, y1, x2, y2
+
+
 def _trained(record: Mapping[str, Any]) -> list[str]:
     lines = []
-    for name, card in (("classifier", record.get("weights")), ("segmentation", record.get("segmentation"))):
+    cards = {"classifier": record.get("weights"), "segmentation": record.get("segmentation")}
+    if record.get("vertebrae"):  # one network does both
+        cards = {"network": record.get("weights")}
+    for name, card in cards.items():
         trained = (card or {}).get("trained_on") or {}
         kind = trained.get("kind", "unknown")
         what = {SYNTHETIC: "PHANTOMS, no patient's scan"}.get(kind, f"data of kind {kind}")
@@ -98,5 +119,5 @@ def _with_unit(value: Any, unit: str) -> str:
 
 def _about(record: Mapping[str, Any]) -> dict[str, Any]:
     shown = ("bonemonai", "packages", "configs", "options", "seed", "inputs", "thresholds")
-    cards = {name: (record.get(name) or {}).get("sha256") for name in ("weights", "segmentation")}
+    cards = {name: (record.get(name) or {}).get("sha256") for name in ("weights", "segmentation") if name in record}
     return {**{name: record[name] for name in shown if name in record}, "sha256": cards}

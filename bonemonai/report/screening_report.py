@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from bonemonai.report.screening_tables import (
 )
 
 _FILES = ("report.html", "table_3.csv", "table_4.csv", "table_5.csv", "table_6.csv")
-_RECORDED = (
+RECORDED = (
     "model", "bonemonai", "packages", "configs", "options", "seed", "inputs", "tested_on", "scored", "thresholds",
     "weights", "segmentation",
 )  # fmt: skip
@@ -105,10 +105,10 @@ def _page(
         "screening_report.html.j2",
         {"number": number_filter("{:.4f}"), "named": lambda name: MODELS.get(name, name)},
         **heading_flags(each.of_data for each in found),
-        notices=_notices(found),
-        scored=[(each.title, _scored(each)) for each in found],
-        tables=[tables[0].to_dict("records"), _grouped(tables[1], "model"), tables[2].to_dict("records")],
-        readers=_grouped(tables[3], "reader"),
+        notices=screening_notices(found),
+        scored=[(each.title, scored_counts(each)) for each in found],
+        tables=[tables[0].to_dict("records"), grouped(tables[1], "model"), tables[2].to_dict("records")],
+        readers=grouped(tables[3], "reader"),
         copies=any("image" in set(table["level"]) for each in found for table in _leveled(each)),
         classes=SCREENING_CLASSES,
         level_titles=LEVEL_TITLES,
@@ -122,11 +122,20 @@ def _page(
         calibrations=[(each.title, *_calibration(each)) for each in found],
         answers=[(each.title, *_answers(each)) for each in found],
         coverage=_coverage(found),
-        records={each.title: shown_record(_short_cards(each.record), _RECORDED) for each in found},
+        records={each.title: shown_record(short_cards(each.record), RECORDED) for each in found},
     )
 
 
-def _grouped(table: pd.DataFrame, name: str) -> list[tuple[str, list[dict[Any, Any]]]]:
+def grouped(table: pd.DataFrame, name: str) -> list[tuple[str, list[dict[Any, Any]]]]:
+    """Rows of a table by a column.
+
+    Args:
+        table: any.
+        name: of the column.
+
+    Returns:
+        Each value in the order of its first row, and its rows.
+    """
     return [(str(key), rows.to_dict("records")) for key, rows in table.groupby(name, sort=False)]
 
 
@@ -134,7 +143,15 @@ def _leveled(each: Screening) -> list[pd.DataFrame]:
     return [table for table in (each.scores, each.overlaps) if table is not None]
 
 
-def _notices(found: Sequence[Screening]) -> list[str]:
+def screening_notices(found: Sequence[Screening]) -> list[str]:
+    """What must be known of the data before any figure.
+
+    Args:
+        found: evaluations.
+
+    Returns:
+        Sentences, of phantoms first, and last that models saw other subjects, where they did.
+    """
     said = [(each.title, data_sentence(each.of_data, nothing_about="patients")) for each in found]
     notices = collect_notices(said, nothing_about="patients", between="; ")
     tested = [each.subjects[["subject", "diagnosis"]].to_csv() for each in found if each.subjects is not None]
@@ -143,7 +160,15 @@ def _notices(found: Sequence[Screening]) -> list[str]:
     return notices
 
 
-def _scored(each: Screening) -> dict[str, Any]:
+def scored_counts(each: Screening) -> dict[str, Any]:
+    """How much was scored.
+
+    Args:
+        each: an evaluation.
+
+    Returns:
+        ``subjects``, ``slices``, ``slices_refused``, ``copies`` and ``lost`` subjects; None where that is not said.
+    """
     counts = as_mapping(each.record.get("scored"))
     lost = None if each.scores is None or each.scores.empty else each.scores["lost"].iloc[0]
     names = ("subjects", "slices", "slices_refused", "copies")
@@ -212,10 +237,15 @@ def _coverage(found: Sequence[Screening]) -> str:
     return coverage_figure(tables, places)
 
 
-def _short_cards(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the digests of all scans that were trained on."""
+def short_cards(record: Mapping[str, Any], networks: Iterable[str] = ("weights", "segmentation")) -> dict[str, Any]:
+    """Leave out the digests of all scans that were trained on.
+
+    Args:
+        record: how a result came about.
+        networks: its entries that are cards of weights.
+    """
     cards: dict[str, Any] = {}
-    for name in ("weights", "segmentation"):
+    for name in networks:
         card = as_mapping(record.get(name))
         trained = as_mapping(card.get("trained_on"))
         kept = {key: card[key] for key in ("sha256", "epoch", "accuracy", "mark_dice", "options") if key in card}

@@ -18,9 +18,9 @@ from bonemonai.report.screening_inputs import LEVELS, OVERLAPS
 
 # Okabe and Ito's palette; in print dashes and markers tell lines apart, and hatches tell areas apart
 _CURVES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#000000", "-.", "^"))
-_LINES = (*_CURVES, ("#009E73", ":", "D"), ("#CC79A7", (0, (5, 1, 1, 1)), "v"))
-_PARTS = (("#F0E442", ""), ("#56B4E9", "//"), ("#D55E00", "xx"), ("#FFFFFF", ".."))
-_EDGE = "#1a1a1a"
+LINES = (*_CURVES, ("#009E73", ":", "D"), ("#CC79A7", (0, (5, 1, 1, 1)), "v"))
+PARTS = (("#F0E442", ""), ("#56B4E9", "//"), ("#D55E00", "xx"), ("#FFFFFF", ".."))
+EDGE = "#1a1a1a"
 LEVEL_TITLES = {"subject": "subjects", "slice": "slices", "image": "with copies"}
 _OVERLAP_TITLES = {"dice_index": "Dice index", "iou": "IoU", "pixel_accuracy": "pixel accuracy"}
 _PAIR = {"before": ("#D55E00", "--", "s"), "after": ("#0072B2", "-", "o")}
@@ -45,7 +45,7 @@ def overlap_figure(histogram: pd.DataFrame) -> str:
         bins = histogram[histogram["metric"] == metric]
         width = float((bins["high"] - bins["low"]).min()) if len(bins) else 1.0
         lower = np.maximum(bins["low"], bins["high"] - width)
-        axis.bar(lower, bins["images"], width=width, align="edge", color="#56B4E9", edgecolor=_EDGE, hatch="//", lw=0.6)
+        axis.bar(lower, bins["images"], width=width, align="edge", color="#56B4E9", edgecolor=EDGE, hatch="//", lw=0.6)
         wide = bins[bins["high"] - bins["low"] > 1.5 * width]
         for high, images in wide[["high", "images"]].to_numpy(float).tolist():
             axis.text(high - width / 2, images, f"below\n{high:g}", ha="center", va="bottom", fontsize=8)
@@ -113,12 +113,12 @@ def decisions_figure(confusions: Mapping[str, pd.DataFrame]) -> str:
     for axis, (title, counts) in zip(axes, confusions.items(), strict=True):
         totals = counts.sum(axis=1).to_numpy(float)
         base = np.zeros(len(counts))
-        for (name, column), (colour, hatch) in zip(counts.items(), _PARTS, strict=False):
+        for (name, column), (colour, hatch) in zip(counts.items(), PARTS, strict=False):
             shares = np.divide(column.to_numpy(float), totals, out=np.zeros_like(totals), where=totals > 0)
-            axis.bar(np.arange(len(counts)), shares, bottom=base, color=colour, hatch=hatch, edgecolor=_EDGE, lw=0.8)
+            axis.bar(np.arange(len(counts)), shares, bottom=base, color=colour, hatch=hatch, edgecolor=EDGE, lw=0.8)
             for place, (low, share, count) in enumerate(zip(base, shares, column, strict=True)):
                 _write_count(axis, place, low, share, count)
-            drawn[str(name)] = Patch(facecolor=colour, hatch=hatch, edgecolor=_EDGE, label=str(name))
+            drawn[str(name)] = Patch(facecolor=colour, hatch=hatch, edgecolor=EDGE, label=str(name))
             base += shares
         labels = [str(name).replace(" bone mass", "\nbone mass") for name in counts.index]
         axis.set_xticks(range(len(counts)), labels, fontsize=9)
@@ -148,14 +148,14 @@ def learning_figure(curves: Mapping[str, pd.DataFrame]) -> str:
     figure = Figure(figsize=(10.0, 3.2 * len(groups)), layout="constrained")
     axes = figure.subplots(len(groups), 2, squeeze=False)
     for (left, right), (metrics, names) in zip(axes, groups.items(), strict=True):
-        lines = itertools.cycle(_LINES)
+        lines = itertools.cycle(LINES)
         for name in names:
             table, (colour, dash, marker) = curves[name], next(lines)
             style: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker, "ms": 3, "lw": 1.2}
-            left.plot(table["epoch"], table["loss"], label=_plain(name or "training"), **style)
+            left.plot(table["epoch"], table["loss"], label=plain(name or "training"), **style)
             for metric in metrics:
                 rows = table[["epoch", metric]].dropna()
-                right.plot(rows["epoch"], rows[metric], label=_plain(name or metric), **style)
+                right.plot(rows["epoch"], rows[metric], label=plain(name or metric), **style)
         left.set(xlabel="epoch", ylabel="loss of training")
         right.set(xlabel="epoch", visible=bool(metrics))
         right.set_ylabel(f"{', '.join(metrics).replace('_', ' ')} of validation", parse_math=False)
@@ -205,10 +205,10 @@ def coverage_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, tup
         return ""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.subplots()
-    for (name, table), (colour, dash, marker) in zip(tables.items(), itertools.cycle(_LINES), strict=False):
+    for (name, table), (colour, dash, marker) in zip(tables.items(), itertools.cycle(LINES), strict=False):
         rows = table[["coverage", "accuracy"]].dropna().drop_duplicates()
         style: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker, "ms": 4, "lw": 1.2}
-        axis.plot(rows["coverage"], rows["accuracy"], label=_plain(name), **style)
+        axis.plot(rows["coverage"], rows["accuracy"], label=plain(name), **style)
         if name in chosen:
             ring: dict[str, Any] = {"marker": "o", "ms": 13, "mfc": "none", "mec": colour, "mew": 1.8, "linestyle": ""}
             axis.plot(*([value] for value in chosen[name]), **ring)
@@ -229,6 +229,10 @@ def _write_count(axis: Any, place: int, low: float, share: float, count: float) 
         axis.text(place, low + share / 2, f"{count:.0f}", ha="center", va="center", fontsize=9, bbox=box)
 
 
-def _plain(text: str) -> str:
-    """A name in a legend, where a dollar would begin a formula, and a leading _ hide it."""
+def plain(text: str) -> str:
+    """A name as a legend takes it, where a dollar would begin a formula, and a leading _ hide it.
+
+    Args:
+        text: the name.
+    """
     return " " * text.startswith("_") + text.replace("$", r"\$")

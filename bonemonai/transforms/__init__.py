@@ -26,8 +26,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "evolve",
             "grey_range_sign",
         ],
+        "load_axial_pair": ["LoadAxialPaird"],
         "load_axial_slice": ["LoadAxialSliced"],
         "marked_crop": ["MarkedCrop", "MarkedCropd", "find_mark"],
+        "outlined_region": ["OutlinedRegion", "OutlinedRegiond"],
         "saturate_intensity": ["SaturateIntensity", "SaturateIntensityd"],
+        "vertebra_boxes": ["VertebraBoxesd", "mask_boxes"],
     },
 )

@@ -296,8 +296,8 @@ class LevelSetRefinement(Transform):
         max_steps: see :func:`evolve`.
 
     Shape:
-        mask: (C, H, W), bool, 0 and 1, or probabilities; image: (1, H, W) in [0, 1]. Returns (C, H, W) uint8, 0 and 1;
-        a channel that is empty or full stays so.
+        mask: (C, H, W), bool, 0 and 1, or probabilities; image: (1, H, W) or (C, H, W) in [0, 1]. Returns
+        (C, H, W) uint8, 0 and 1; a channel that is empty or full stays so.
 
     Raises:
         ValueError: if a number is out of range, or the shapes do not fit.
@@ -341,19 +341,21 @@ class LevelSetRefinement(Transform):
 
         Args:
             mask: array or tensor, channel first.
-            image: of the same size, one channel.
+            image: of the same size, one channel for all masks or one each.
 
         Raises:
             InputError: if grey values or probabilities are not within [0, 1].
         """
         masks: NDArray[Any] = convert_to_numpy(mask)
         greys: NDArray[Any] = convert_to_numpy(image)
-        if masks.ndim != 3 or greys.shape != (1, *masks.shape[1:]):
-            raise ValueError(f"mask must be (C, H, W) and image (1, H, W), got {masks.shape} and {greys.shape}.")
+        if masks.ndim != 3 or greys.shape not in (masks.shape, (1, *masks.shape[1:])):
+            found = f"{masks.shape} and {greys.shape}"
+            raise ValueError(f"mask must be (C, H, W) and image (1, H, W) or (C, H, W), got {found}.")
         for name, values in (("mask", masks), ("image", greys)):
             if not (values.min() >= 0 and values.max() <= 1):
                 raise InputError(name, f"holds {values.min()} to {values.max()}; scale it to [0, 1] first.")
-        refined = [self._refined(channel >= self.threshold, greys[0]) for channel in masks]
+        beneath = list(greys) if len(greys) == len(masks) else [greys[0]] * len(masks)
+        refined = [self._refined(one >= self.threshold, image) for one, image in zip(masks, beneath, strict=True)]
         return convert_to_dst_type(np.stack(refined), mask, dtype=torch.uint8)[0]
 
     def _refined(self, mask: NDArray[np.bool_], image: NDArray[Any]) -> NDArray[np.bool_]:

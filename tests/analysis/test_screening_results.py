@@ -20,7 +20,7 @@ from bonemonai.data import list_screening_scans, open_volume
 from bonemonai.data.axial_volume import AxialVolume
 from bonemonai.data.pixel_digest import pixel_digest
 from bonemonai.data.screening_scans import ScreeningScan
-from bonemonai.engines.lumbar_screening import ScreenedScan
+from bonemonai.engines.scan_screening import ScreenedScan
 from bonemonai.errors import BatchError, InputError, OutputError
 from tests import dicom_files, lumbar_files
 from tests.engines.test_lumbar_screening import engine

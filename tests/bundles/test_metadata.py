@@ -16,25 +16,47 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import bonemonai
-from bonemonai.networks import BCCNet, DamageCNN, LacunaUNet, MSNet
+from bonemonai.networks import (
+    BCCNet,
+    BoneClassifier,
+    BoundaryUNet,
+    DamageCNN,
+    LacunaUNet,
+    MSNet,
+    MultitaskNetwork,
+    VertebraFusion,
+    YOLOv3,
+)
 from tests.conftest import ROOT
 
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 # of each bundle: overrides of inference.json for a small network, one such network, the config that trains
-SMALL: dict[str, dict[str, int]] = {
+ANCHORS = [[8 * n, 8 * n] for n in range(1, 10)]
+MULTITASK = {"locator_width": 1, "segmenter_width": 1, "classifier_width": 1, "layers": [1, 1, 1, 1], "crop_size": 64}
+SMALL: dict[str, dict[str, Any]] = {
     "femur_srmct_osteoporosis_mga": {"any": 56, "width": 2},
     "bone_srmct_damage_classification": {"any": 12, "width": 2, "image_size": 16},
     "lumbar_ct_osteoporosis_screening": {"any": 224},
+    "lumbar_ct_osteoporosis_multitask": MULTITASK,
 }
+# of a network that returns more than one tensor, what MONAI's check is given in its place
+NET_IDS = {"lumbar_ct_osteoporosis_multitask": "logits_def"}
 NETWORKS = {
     "femur_srmct_osteoporosis_mga": LacunaUNet(width=2),
     "bone_srmct_damage_classification": DamageCNN(),
     "lumbar_ct_osteoporosis_screening": BCCNet(),
+    "lumbar_ct_osteoporosis_multitask": MultitaskNetwork(
+        YOLOv3(2, ANCHORS, width=1),
+        BoundaryUNet(width=1),
+        BoneClassifier((8, 16, 16, 8), layers=(1, 1, 1, 1), width=1),
+        VertebraFusion(32),
+    ),
 }
 TRAINING = {
     "femur_srmct_osteoporosis_mga": "train_segmentation",
     "bone_srmct_damage_classification": "train",
     "lumbar_ct_osteoporosis_screening": "train_classification",
+    "lumbar_ct_osteoporosis_multitask": "train",
 }
 REQUIRED = (
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
@@ -89,7 +111,7 @@ def test_files_a_bundle_has(bundle: Path) -> None:
 
 def test_network_takes_and_gives_what_metadata_says(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verify_net_in_out(
-        net_id="network_def",
+        net_id=NET_IDS.get(bundle.name, "network_def"),
         meta_file=str(bundle / "configs" / "metadata.json"),
         config_file=str(bundle / "configs" / "inference.json"),
         device="cpu",
@@ -110,10 +132,12 @@ def test_properties_monai_requires(
     scan = next(path for name in ("image", "dicom") for path in data.rglob(name))
     options = {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(scan if kind == "inference" else data)}
     options |= {"output_dir": str(tmp_path)} if kind == "inference" else {"overwrite": True}
-    if bundle.name.startswith("lumbar") and kind == "inference":
+    if bundle.name == "lumbar_ct_osteoporosis_screening" and kind == "inference":
         torch.save(MSNet(layers=2, width=2).state_dict(), tmp_path / "segmentation.pt")
         options |= {"segmentation": str(tmp_path / "segmentation.pt"), "segmentation_def#layers": 2}
         options["segmentation_def#width"] = 2
+    if bundle.name == "lumbar_ct_osteoporosis_multitask":
+        options |= MULTITASK | ({"pretrained": False, "anchors": ANCHORS} if kind == "train" else {})
     file = str(bundle / "configs" / f"{config}.json")
     workflow = create_workflow(
         config_file=file, logging_file=False, workflow_type=kind, initialize=["$@bundle_root"], **options

@@ -48,3 +48,12 @@ def test_a_run_that_dies_leaves_its_epochs(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         engine.run([0], max_epochs=2)
     assert pd.read_csv(tmp_path / "curve.csv")["epoch"].tolist() == [1]
+
+
+def test_further_terms_are_averaged_over_the_batches_that_have_them(tmp_path: Path) -> None:
+    terms = iter([{"loss_dice": 1.0, "weight_dice": 0.5}, {"weight_dice": 0.25}])
+    engine = trainer([[1.0, 2.0]])
+    LearningCurve(tmp_path / "curve.csv", terms=lambda: next(terms)).attach(engine)
+    engine.run([0, 1], max_epochs=1)
+    stored = pd.read_csv(tmp_path / "curve.csv").to_dict("list")
+    assert stored == {"epoch": [1], "loss": [1.5], "loss_dice": [1.0], "weight_dice": [0.375]}

@@ -12,7 +12,6 @@ from torch import nn
 from bonemonai.data import list_screening_scans
 from bonemonai.data.screening_scans import ScreeningScan
 from bonemonai.engines import LumbarScreening
-from bonemonai.errors import BatchError, InputError, NumericalError
 from bonemonai.transforms import FitPlane, MarkedCrop
 from tests import lumbar_files
 
@@ -111,40 +110,6 @@ def test_copies_are_scored_besides(tmp_path: Path) -> None:
         engine(scans, copies=1)
 
 
-def test_one_scan_of_several_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
-    path = lumbar_files.write_manifest(tmp_path)
-    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, per_level=1)[:3]
-    (tmp_path / "scan1.nii").write_bytes(b"no NIfTI")
-    outputs: list[Any] = []
-    screening = engine(scans, val_handlers=[Collect(outputs)])
-    with pytest.raises(BatchError, match=r"1 of 3 scans.*scan_0001"):
-        screening.run()
-    assert [None if found is None else found.scan.name for found in outputs] == ["scan_0000", None, "scan_0002"]
-
-
-def test_what_one_scan_alone_is_refused_for_is_the_refusal(tmp_path: Path) -> None:
-    mask = lumbar_files.mask_in_axial_order()
-    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
-    with pytest.raises(InputError, match="raw values"):
-        engine([ScreeningScan("scan_0000", "s", path)]).run()
-    with pytest.raises(InputError, match="no axial slice 24"):
-        engine([ScreeningScan("scan_0000", "s", path, slices=((24, ""),), units="HU")]).run()
-    other = lumbar_files.write_nifti(tmp_path / "other.nii", mask[:-1])
-    with pytest.raises(InputError, match="has shape"):
-        engine([ScreeningScan("scan_0000", "s", path, mask=other, units="HU")]).run()
-
-
-def test_no_number_is_no_result(tmp_path: Path) -> None:
-    class Broken(nn.Module):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(image), 3), torch.nan)
-
-    mask = lumbar_files.mask_in_axial_order()
-    path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
-    with pytest.raises(NumericalError, match="slices 0 to 4: a network gave NaN"):
-        engine([ScreeningScan("scan_0000", "s", path, units="HU")], classifier=Broken()).run()
-
-
 def test_slices_larger_than_the_segmenter_takes_are_marked_in_their_own_pixels(tmp_path: Path) -> None:
     mask = np.kron(lumbar_files.mask_in_axial_order(), np.ones((1, 4, 4), dtype=np.uint8))
     path = lumbar_files.write_nifti(tmp_path / "scan.nii", lumbar_files.scan_in_axial_order(mask))
@@ -154,21 +119,6 @@ def test_slices_larger_than_the_segmenter_takes_are_marked_in_their_own_pixels(t
     overlap = 2 * (marks & (mask > 0)).sum() / (marks.sum() + (mask > 0).sum())
     assert marks.shape == mask.shape
     assert overlap > 0.9
-
-
-def test_values_that_are_no_hounsfield_units_are_refused(tmp_path: Path) -> None:
-    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order())
-    path = lumbar_files.write_nifti(tmp_path / "offset.nii", values + 1024)
-    with pytest.raises(InputError, match="is an offset, such as 1024, still to be subtracted"):
-        engine([ScreeningScan("scan_0000", "s", path, units="HU")]).run()
-
-
-def test_a_slice_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    values = lumbar_files.scan_in_axial_order(lumbar_files.mask_in_axial_order()).astype(np.float32)
-    values[7, 3, 3] = np.nan
-    path = lumbar_files.write_nifti(tmp_path / "nan.nii", values)
-    with pytest.raises(InputError, match="infinite values in axial slice 7"):
-        engine([ScreeningScan("scan_0000", "s", path, units="HU")]).run()
 
 
 def test_a_mark_that_is_too_small_is_not_one_that_is_missing(tmp_path: Path) -> None:
@@ -189,16 +139,6 @@ def test_each_network_sees_its_own_window(tmp_path: Path) -> None:
     screening.run()
     # marked as before, and classified at 200 HU of -1000 to 1000
     assert screening.state.output.table["logit_normal"].tolist() == [pytest.approx(0.6, abs=0.01)]  # type: ignore[union-attr]
-
-
-def test_what_comes_after_comes_though_a_scan_failed(tmp_path: Path) -> None:
-    path = lumbar_files.write_manifest(tmp_path)
-    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, per_level=1)[:2]
-    (tmp_path / "scan1.nii").write_bytes(b"no NIfTI")
-    done: list[int] = []
-    with pytest.raises(BatchError):
-        engine(scans, after=lambda: done.append(1)).run()
-    assert done == [1]
 
 
 class Collect:

@@ -106,7 +106,7 @@ def test_equals_its_parts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_crops_are_where_the_locator_finds_the_slices_own_vertebra(classes: int) -> None:
+def test_crops_are_where_the_locator_is_surest_of_a_vertebra(classes: int) -> None:
     network = tiny(classes=classes)
     outputs = [torch.zeros(4, 3, 96 // stride, 96 // stride, 5 + classes) for stride in (8, 16, 32)]
     for output in outputs:
@@ -115,9 +115,8 @@ def test_crops_are_where_the_locator_finds_the_slices_own_vertebra(classes: int)
         outputs[1][number, 0, row, column, 4] = 20
         outputs[1][number, 0, row, column, 5 + min(label, classes - 1)] = 20
     points = network.locate(outputs)
-    # the third slice is an L1; a box of L2 in it is none of its own
-    third = [72.0, 72.0] if classes == 1 else [torch.nan, torch.nan]
-    expected = torch.tensor([[24.0, 40.0], [56.0, 24.0], third, [torch.nan, torch.nan]])
+    # the third slice is an L1 that the locator takes for an L2: whose it is, is known; in the last there is nothing
+    expected = torch.tensor([[24.0, 40.0], [56.0, 24.0], [72.0, 72.0], [torch.nan, torch.nan]])
     assert torch.equal(points.nan_to_num(-1), expected.nan_to_num(-1))
 
 
@@ -133,6 +132,42 @@ def test_without_centres_the_locator_says_where() -> None:
     assert nothing.logits.isnan().all()
     assert not nothing.weights.any()
     assert not nothing.crops.any()
+
+
+def test_the_locators_place_is_preferred_where_it_is_near_the_true_one() -> None:
+    network, (images, _) = tiny(score_threshold=0.0).eval(), cases()
+    with torch.no_grad():
+        located = network.locate(network(images).outputs).unflatten(0, (-1, 2))
+        true = located.clone()
+        # towards the middle, by 7 and by 9 pixels; 8 are an eighth of a crop
+        true[0, 0, 0] += 7 * (48 - true[0, 0, 0]).sign()
+        true[0, 1, 0] += 9 * (48 - true[0, 1, 0]).sign()
+        true[1, 1] = torch.nan
+        found = network(images, true, prefer_located=True)
+    expected = true.clone()
+    expected[0, 0], expected[1, 0] = located[0, 0], located[1, 0]
+    assert torch.equal(found.corners, crop_corners(expected.flatten(0, 1), 64))
+    assert found.found.tolist() == [[True, True], [True, False]]
+
+
+def test_parts_are_run_alone() -> None:
+    network, (images, centres) = tiny().eval(), cases()
+    with torch.no_grad():
+        whole = network(images, centres)
+        outlined = network(images, centres, parts=("segmenter",))
+        located = network(images, centres, parts=("locator",))
+        decided = network(images, centres, parts=("segmenter", "classifier"))
+    assert outlined.outputs is None
+    assert torch.equal(outlined.mask, whole.mask)
+    assert outlined.logits.isnan().all()
+    assert not outlined.weights.any()
+    assert all(torch.equal(*pair) for pair in zip(located.outputs, whole.outputs, strict=True))
+    assert not located.found.any()
+    assert decided.outputs is None
+    assert torch.equal(decided.logits, whole.logits)
+    for parts in (("classifier",), (), ("nothing",)):
+        with pytest.raises(ValueError, match="parts must be of"):
+            network(images, centres, parts=parts)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonemonai.transforms import FitPlane, FitPlaned
+from bonemonai.transforms import FitPlane, FitPlaned, mask_boxes
 
 
 @given(height=st.integers(1, 64), width=st.integers(1, 64))
@@ -61,3 +61,55 @@ def test_dictionary_version_takes_each_key_its_own_way() -> None:
     assert fitted["image"][0, 0, 0] == -1024
     assert fitted["mask"].sum() == 4
     assert fitted["plane"] == 3
+
+
+def test_pixels_of_one_size_whatever_the_scans() -> None:
+    """A disc of 40 mm on pixels of 1 mm, of 2 mm, and of 1 x 2 mm is as large to the network."""
+    fit = FitPlane(64, fill=0, mode="nearest", pixel_mm=1.5)
+    for row, column in ((1.0, 1.0), (2.0, 2.0), (1.0, 2.0)):
+        shape = round(80 / row), round(80 / column)
+        rows, columns = np.mgrid[: shape[0], : shape[1]]
+        distance = np.hypot(row * (rows - shape[0] / 2 + 0.5), column * (columns - shape[1] / 2 + 0.5))
+        disc = torch.from_numpy((distance < 20)[None].astype(np.float32))
+        drawn = fit(disc, (row, column))
+        assert drawn.sum() * 1.5**2 == pytest.approx(np.pi * 20**2, rel=0.03)
+        back = fit.inverse(drawn, shape, (row, column))
+        assert (2 * (back * disc).sum() / (back.sum() + disc.sum())) > 0.95
+
+
+def test_what_reaches_beyond_the_square_is_cut_off_and_comes_back_as_nothing() -> None:
+    fit = FitPlane(8, pixel_mm=1.0)
+    plane = torch.arange(12.0).repeat(4, 1)[None] + 1
+    drawn = fit(plane, (1.0, 1.0))
+    assert drawn[0, 3].tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
+    back = fit.inverse(drawn, (4, 12), (1.0, 1.0))
+    assert back[0, 0].tolist() == [0, 0, 3, 4, 5, 6, 7, 8, 9, 10, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fit", "shape", "spacing"),
+    [
+        (FitPlane(64), (40, 50), (1.0, 1.0)),
+        (FitPlane(64), (200, 300), (0.8, 0.8)),
+        (FitPlane(64), (40, 20), (1.0, 2.0)),
+        (FitPlane(64, pixel_mm=1.5), (200, 80), (1.0, 2.0)),
+    ],
+)
+def test_boxes_come_back_to_their_pixels(fit: FitPlane, shape: tuple[int, int], spacing: tuple[float, float]) -> None:
+    """A bright rectangle's box in the square, brought back, is the rectangle."""
+    rows, columns = slice(shape[0] * 4 // 10, shape[0] * 6 // 10), slice(shape[1] * 4 // 10, shape[1] * 6 // 10)
+    plane = torch.zeros(1, *shape)
+    plane[:, rows, columns] = 1
+    mask = FitPlane(fit.size, fill=0, mode="nearest", pixel_mm=fit.pixel_mm)(plane, spacing)
+    found = fit.inverse_boxes(mask_boxes(mask), shape, spacing)[0].tolist()
+    step = max(1.0, max(shape) / 64, 1.5 / min(spacing))
+    assert found == pytest.approx([columns.start, rows.start, columns.stop, rows.stop], abs=step)
+
+
+def test_pixel_size_needs_the_spacing() -> None:
+    with pytest.raises(ValueError, match="spacing must be given"):
+        FitPlane(8, pixel_mm=1.0)(torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match="pixel_mm must be > 0"):
+        FitPlane(8, pixel_mm=0.0)
+    item = {"image": torch.zeros(1, 4, 4), "spacing": (2.0, 2.0)}
+    assert FitPlaned("image", 8, fill=1, pixel_mm=1.0)(item)["image"].sum() == 0

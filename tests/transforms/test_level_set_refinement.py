@@ -294,6 +294,18 @@ def test_constant_images_and_single_pixels_are_no_trouble() -> None:
         assert np.isin(LevelSetRefinement()(mask, image), [0, 1]).all()
 
 
+def test_each_mask_may_have_its_own_image() -> None:
+    one = np.full((32, 32), 0.2)
+    one[8:24, 8:24] = 0.8
+    other = one[:, ::-1].copy() * 0.9
+    masks = np.zeros((2, 32, 32))
+    masks[:, 10:22, 10:22] = 1
+    refine = LevelSetRefinement()
+    both = refine(masks, np.stack([one, other]))
+    for index, image in enumerate((one, other)):
+        np.testing.assert_array_equal(both[index], refine(masks[index][None], image[None])[0])
+
+
 def test_dictionary() -> None:
     rng, truth = np.random.default_rng(2), shape("disk")
     item = {"pred": wrong_border(truth, rng, 2.0)[None], "ct": image_of(truth, rng)[None]}
