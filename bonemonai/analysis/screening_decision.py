@@ -29,16 +29,18 @@ _SUM_TOLERANCE = 1e-3  # four printed digits of three classes
 _LEAST_ANSWERED = 10  # ours: an error rate of fewer is chance
 
 _ADVICE = {
-    "sure, normal": "probability of normal bone mass is high; the paper reads this as a very low risk of osteoporosis",
+    "sure, normal": "probability of normal bone mass is high; Tang et al. read this as a very low risk of osteoporosis",
     "normal, not sure": (
-        "normal bone mass is most probable, but not by far; the paper leaves the risk to the radiologist's judgement"
+        "normal bone mass is most probable, but not by far; Tang et al. leave the risk to the radiologist's judgement"
     ),
     "sure, reduced": (
-        "probability of {answer} is high; the paper suggests regular measurement of BMD, treatment being the"
+        "probability of {answer} is high; Tang et al. suggest regular measurement of BMD, treatment being the"
         " physician's choice"
     ),
-    "reduced, not sure": "{answer} is most probable, but not by far; the paper suggests further examination",
-    "comparable": "{likely} have comparable probabilities; nothing is answered, the paper suggests further examination",
+    "reduced, not sure": "{answer} is most probable, but not by far; Tang et al. suggest further examination",
+    "comparable": (
+        "{likely} have comparable probabilities; nothing is answered, Tang et al. suggest further examination"
+    ),
 }
 
 

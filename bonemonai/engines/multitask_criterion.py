@@ -42,11 +42,12 @@ class MultitaskCriterion(nn.Module):
     def forward(self, prediction: MultitaskPrediction, targets: Mapping[str, Any]) -> torch.Tensor:
         """Return the weighed sum."""
         given, wanted = self._pairs(prediction, targets)
+        touched = _touched(prediction) if torch.distributed.is_initialized() else 0
         if not given:  # a batch that shows no vertebra while no part is trained that could learn from it
             self.last = None
-            return torch.stack([0 * value for value in self.loss.parameters()]).sum()
+            return touched + torch.stack([0 * value for value in self.loss.parameters()]).sum()
         self.last = self.loss(given, wanted)
-        return self.last.total
+        return touched + self.last.total
 
     def terms(self) -> dict[str, float]:
         """Losses and weights of the last batch, ``loss_<task>`` and ``weight_<task>``."""
@@ -84,6 +85,12 @@ class MultitaskCriterion(nn.Module):
     def _cut(slices: torch.Tensor, prediction: MultitaskPrediction, kept: torch.Tensor) -> torch.Tensor:
         size = prediction.crops.shape[-1]
         return crop_at(slices.flatten(0, 1)[:, None][kept], prediction.corners[kept], size)
+
+
+def _touched(prediction: MultitaskPrediction) -> torch.Tensor:
+    """Zero, made of all outputs: processes wait for each other's gradients of all that was run, used or not."""
+    outputs = [*(prediction.outputs or ()), prediction.mask, prediction.boundary, prediction.logits, prediction.weights]
+    return torch.stack([0 * each.float().nan_to_num().sum() for each in outputs if each is not None]).sum()
 
 
 def _labels(present: torch.Tensor, classes: int) -> torch.Tensor:

@@ -57,7 +57,7 @@ def test_advice_is_research_wording() -> None:
             assert "the paper" in found.advice
     assert len(seen) == 5
     assert decide((0.4, 0.5, 0.1)).advice.startswith("normal and low bone mass have comparable probabilities; nothing")
-    assert decide((0.0, 0.1, 0.9)).advice.startswith("probability of osteoporosis is high; the paper suggests regular")
+    assert decide((0.0, 0.1, 0.9)).advice.startswith("probability of osteoporosis is high; Tang et al. suggest regular")
 
 
 @given(st.integers(0, 100_000), st.floats(0, 1), st.floats(0.01, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -300,3 +301,25 @@ def test_as_a_process(manifest: str, weights: str, tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run.stderr
     assert len(pd.read_csv(tmp_path / "out" / "screening.csv")) == 3
+
+
+def test_two_processes_train_one_network(manifest: str, tmp_path: Path) -> None:
+    """torchrun on CPUs, batches of two: some show no vertebra, so that processes use different parts."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        "-m", "monai.bundle", "run", "--config_file", str(files("train", "smoke", "multi_gpu_train")),
+        "--manifest_path", manifest, "--checkpoint", str(tmp_path / "model.pt"),
+    ]  # fmt: skip
+    short = {**TINY, "max_epochs": 3, "decay_epochs": 0, "locator_epochs": 1, "segmenter_epochs": 1, "batch_size": 2}
+    for name, value in short.items():
+        command += [f"--{name}", str(value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+    curve = pd.read_csv(tmp_path / "model.curve.csv")
+    assert curve["loss_dice"].isna().tolist() == [True, False, False]
+    # the names are those of one process
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    workflow("inference", dataset_dir=manifest, split="val", checkpoint=str(tmp_path / "model.pt"),
+             output_dir=str(tmp_path / "out")).run()  # fmt: skip
+    assert not any(name.startswith("module.") for name in state)
