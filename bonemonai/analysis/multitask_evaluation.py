@@ -17,7 +17,7 @@ from bonemonai.analysis.classification_results import clear_results
 from bonemonai.analysis.one_vs_rest_tables import one_vs_rest_table
 from bonemonai.analysis.screening_decision import BAND, SURE
 from bonemonai.analysis.screening_evaluation import read_screening_predictions, write_screening_scores
-from bonemonai.analysis.screening_scores import screening_confusion
+from bonemonai.analysis.screening_scores import SCREENING_CLASSES, screening_confusion
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.json_file import read_json
 from bonemonai.data.lumbar_pairs import PAIR
@@ -82,19 +82,18 @@ def write_multitask_scores(
     folder = Path(output_dir)
     predictions = read_screening_predictions(folder / "predictions.csv")
     clear_results(folder, overwrite=True, files=MULTITASK_FILES)
-    classified = (predictions["diagnosis"] != "") & (predictions["refusal"] == "")
     masked = "tp" in predictions and predictions["tp"].notna().any()
-    # a fine-tuned network is tested on scans of which no condition is known: their rows have no class to score
-    write_screening_scores(folder, model=model, about=about, temperature=temperature, sure=sure, band=band, seed=seed)
-    if classified.any():
-        write_one_vs_rest(folder)
     tables = {}
     if masked:
-        tables["average_precision"] = _precision(folder / "boxes.csv", pair)
         slices = predictions.dropna(subset=["tp"])
+        tables["average_precision"] = _precision(folder / "boxes.csv", set(slices["scan"]), pair)
         columns = ["subject", "scan", "plane", "level", "copy", "empty", "hd95_mm", "mean_surface_distance_mm"]
         tables["boundary_slices"] = slices[columns]
         tables["boundary_scores"] = summarise_boundary_distances(slices)
+    # a fine-tuned network is tested on scans of which no condition is known: their rows have no class to score
+    write_screening_scores(folder, model=model, about=about, temperature=temperature, sure=sure, band=band, seed=seed)
+    if (predictions["diagnosis"] != "").any():
+        write_one_vs_rest(folder)
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
@@ -158,7 +157,11 @@ def write_one_vs_rest(output_dir: str | Path) -> None:
 def _confusion_of_all(predictions: pd.DataFrame) -> pd.DataFrame:
     """Counts by subject; one of which neither vertebra was found is called nothing, which is wrong."""
     known = predictions[predictions["diagnosis"] != ""]
-    counts = screening_confusion(known, "subject")
+    if (known["refusal"] == "").any():
+        counts = screening_confusion(known, "subject")
+    else:
+        names = list(SCREENING_CLASSES)
+        counts = pd.DataFrame(0, index=pd.Index(names, name="diagnosis"), columns=pd.Index(names, name="decision"))
     lost = known.groupby("subject").filter(lambda rows: bool((rows["refusal"] != "").all()))
     if lost.empty:
         return counts
@@ -166,18 +169,22 @@ def _confusion_of_all(predictions: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(undecided=counts.get("undecided", 0) + missing)
 
 
-def _precision(path: Path, pair: Sequence[str]) -> pd.DataFrame:
+def _precision(path: Path, scans: set[str], pair: Sequence[str]) -> pd.DataFrame:
+    """Of the scans whose truth is known."""
     try:
         boxes = pd.read_csv(path, dtype={"scan": str, "kind": str, "level": str})
     except (OSError, ValueError) as error:
         raise InputError(path, f"is no table of boxes: {error}; screen the scans again.") from error
     if missing := [name for name in ("scan", "plane", "kind", "level", "score", *_SIDES) if name not in boxes]:
         raise InputError(path, f"has no column {', '.join(missing)}; screen the scans again.")
+    boxes = boxes[boxes["scan"].isin(scans)]
+    images = [rows for _, rows in boxes.groupby(["scan", "plane"], sort=True)]
+    if not images:
+        raise InputError(path, "holds no box of a scan whose truth is known; screen the scans again.")
     tables = []
     for names in (list(pair), ["vertebra"]):
-        own = boxes[boxes["level"].isin(names)]
-        images = [rows for _, rows in own.groupby(["scan", "plane"], sort=True)]
-        found, true = ([_arrays(rows[rows["kind"] == kind], names) for rows in images] for kind in ("found", "true"))
+        own = [rows[rows["level"].isin(names)] for rows in images]
+        found, true = ([_arrays(rows[rows["kind"] == kind], names) for rows in own] for kind in ("found", "true"))
         tables.append(average_precision(found, true, names))
     # of one class there is no mean over classes
     return pd.concat([tables[0], tables[1][tables[1]["class"] != "all"]], ignore_index=True)

@@ -14,6 +14,8 @@ from bonemonai.analysis.screening_scores import SCREENING_CLASSES
 from bonemonai.data.atomic import atomic_path
 from bonemonai.engines.scan_screening import ScreenedScan
 
+EXAMPLES_FILE = "gradcam_examples.npz"
+
 
 class GradCAMExamples:
     """Handler: keep crops and Grad-CAM maps of a few cases of each condition, right and wrong ones.

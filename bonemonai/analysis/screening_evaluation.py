@@ -114,8 +114,12 @@ def write_screening_scores(
     if labelled.empty and masked.empty:
         raise InputError(folder / "predictions.csv", "has neither true conditions nor true masks: nothing to score.")
     tables = _overlaps(masked, seed) if len(masked) else {}
-    if len(labelled):
-        tables |= _classification(labelled, temperature, seed, sure=sure, band=band)
+    decided = one_row_a_decision(labelled)
+    if len(labelled) and "fusion_weight" in labelled and not (decided["refusal"] == "").any():
+        logger.warning("%s: no vertebra was found in any scan; every subject counts as wrong.", model)
+        tables["scores"] = _all_lost(decided)
+    elif len(labelled):
+        tables |= _classification(decided, temperature, seed, sure=sure, band=band)
     clear_results(folder, overwrite=True, files=SCORE_FILES)
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as partial:
@@ -159,6 +163,7 @@ def calibrate_screening(checkpoint: str | Path, output_dir: str | Path, *, error
     usable = predictions[(predictions["refusal"] == "") & (predictions["copy"] == 0) & (predictions["diagnosis"] != "")]
     if usable.empty:
         raise InputError(path, "holds no classified slice whose true condition is known.")
+    usable = one_row_a_decision(usable)
     labels = usable["diagnosis"].map(list(SCREENING_CLASSES).index).to_numpy(dtype=np.int64)
     logits = usable[[f"logit_{name}" for name in SCREENING_CLASSES]].to_numpy(dtype=np.float64)
     temperature = fit_temperature(logits, labels)
@@ -176,6 +181,27 @@ def calibrate_screening(checkpoint: str | Path, output_dir: str | Path, *, error
         logger.warning("no band was chosen, the default stays: %s", error)
     add_to_card(checkpoint, {"calibration": entry})
     return entry
+
+
+def one_row_a_decision(table: pd.DataFrame) -> pd.DataFrame:
+    """Of vertebrae that are decided on together, whose rows repeat one decision, one row a scan and copy.
+
+    Args:
+        table: of slices; one without ``fusion_weight`` holds a decision a row, and comes back as it is.
+    """
+    if "fusion_weight" not in table:
+        return table
+    # a row that was classified, where there is one
+    ordered = table.assign(_refused=table["refusal"] != "").sort_values(["scan", "copy", "_refused"], kind="stable")
+    return ordered.drop_duplicates(["scan", "copy"]).drop(columns="_refused")
+
+
+def _all_lost(decided: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of a run in which nothing could be decided."""
+    lost = int(decided["subject"].nunique())
+    row = {"level": "subject", "class": "all", "metric": "accuracy", "value": 0.0, "interval": "", "low": np.nan}
+    row |= {"high": np.nan, "images": 0, "subjects": 0, "refused": len(decided), "lost": lost}
+    return pd.DataFrame([row])
 
 
 def _overlaps(predictions: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:

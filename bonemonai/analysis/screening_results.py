@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bonemonai.analysis.bone_density import DensityCalibration
+from bonemonai.analysis.multitask_evaluation import MULTITASK_FILES
+from bonemonai.analysis.multitask_gradcam import EXAMPLES_FILE
 from bonemonai.analysis.screening_evaluation import SCORE_FILES
 from bonemonai.analysis.screening_record import ScreeningRules, screening_record
 from bonemonai.analysis.screening_scores import SCREENING_CLASSES
@@ -113,7 +115,7 @@ class ScreeningResults:
             OutputError: if results are there and ``overwrite`` was not said, or nothing can be written.
         """
         self._tables, self._rows = {}, []
-        earlier = [self.output_dir / name for name in (*_TABLES, *SCORE_FILES)]
+        earlier = [self.output_dir / name for name in (*_TABLES, *SCORE_FILES, *MULTITASK_FILES, EXAMPLES_FILE)]
         # of all scans, not of this run's: scan_0000 may have been another patient's
         folders = [path for path in sorted(self.output_dir.glob("scan_[0-9]*")) if path.is_dir()]
         earlier += [folder / name for folder in folders for name in _FILES]
@@ -180,7 +182,7 @@ class ScreeningResults:
             self.page(folder / "screening.html", record, found)
 
     def _write_marks(self, folder: Path, found: ScreenedScan) -> None:
-        marks = found.marks.astype(np.uint8) * _MARK
+        marks = found.marks.astype(np.uint16) * _MARK
         segments = {_MARK: "lumbar vertebral body"}
         if found.levels:  # vertebrae that are told apart have their own values
             for plane, value in found.levels.items():

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "histogram": ["StreamingHistogram", "volume_histogram"],
         "inspection": ["dump_volume", "inspect_volume"],
         "lumbar_folds": ["read_lumbar_fold"],
-        "lumbar_pairs": ["MISSING", "PAIR", "lumbar_pairs", "single_slices"],
+        "lumbar_pairs": ["MISSING", "PAIR", "levels_apart", "lumbar_pairs", "pair_of_mask", "single_slices"],
         "lumbar_slices": ["CONDITIONS", "lumbar_slices", "read_lumbar_manifest"],
         "manifest": ["manifest_items", "read_manifest", "write_manifest"],
         "manifest_builder": ["build_manifest"],

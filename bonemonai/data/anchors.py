@@ -71,7 +71,9 @@ def find_anchors(
         raise InputError("boxes", f"hold {boxes[wrong][0].tolist()}; a box is x1 < x2 and y1 < y2, pixels.")
     different = len(np.unique(sizes, axis=0))
     if different < number:
-        raise InputError("boxes", f"have {different} different sizes, too few for {number} anchors.")
+        raise InputError(
+            "boxes", f"have {different} different sizes, too few for {number} anchors; give more slices, or anchors."
+        )
     rng = np.random.default_rng(seed)
     tried = [_cluster(sizes, number, rng) for _ in range(starts)]
     anchors = max(tried, key=lambda found: float(shape_iou(sizes, found).max(axis=1).mean()))

@@ -74,10 +74,14 @@ def refuse_trained_on(weights: Mapping[str, Any], manifest: pd.DataFrame, split:
     Raises:
         InputError: naming a scan.
     """
-    trained = weights.get("trained_on") or {}
-    known = set(trained.get("scans") or ())
-    if split == "test":  # whose scans chose the weights' epoch are no test either
-        known |= set(trained.get("scans_validated_on") or ())
+    known: set[str] = set()
+    card: Mapping[str, Any] | None = weights
+    while card:  # and weights that these began with, and those that they began with
+        trained = card.get("trained_on") or {}
+        known |= set(trained.get("scans") or ())
+        if split == "test":  # whose scans chose the weights' epoch are no test either
+            known |= set(trained.get("scans_validated_on") or ())
+        card = trained.get("initial")
     items = {row["image"]: row for row in (manifest_items(manifest, split) if known else ())}
     for row in items.values():
         if scan_digests([row])[0] in known:

@@ -48,8 +48,10 @@ def read_lumbar_fold(
         return manifest
     if folds < 3 or not 0 <= fold < folds:
         raise InputError("fold", f"must be from 0 to folds - 1, with 3 folds or more, got {fold} of {folds}.")
-    stratify = "label" if "label" in manifest else None
-    dealt = list(split_k_fold(manifest, folds, seed=seed, stratify=stratify))
+    # a subject's condition may stand in some of its rows only
+    stated = manifest["label"] if "label" in manifest else pd.Series("", index=manifest.index)
+    condition = stated.groupby(manifest["subject"]).transform("max")
+    dealt = list(split_k_fold(manifest.assign(condition=condition), folds, seed=seed, stratify="condition"))
     split = dealt[fold]["split"].where(dealt[(fold + 1) % folds]["split"] == "train", "val")
     split[dealt[fold]["split"] == "test"] = "test"
     return manifest.assign(split=split)

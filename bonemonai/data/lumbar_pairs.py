@@ -83,6 +83,49 @@ def lumbar_pairs(
     return found
 
 
+def pair_of_mask(
+    mask: str,
+    *,
+    levels: Mapping[str, int] | None = None,
+    pair: Sequence[str] = PAIR,
+    allow_cut: bool = False,
+) -> tuple[int, int]:
+    """The middle slice of each vertebra, as :func:`lumbar_pairs` chooses it; -1 for one that the scan does not show.
+
+    Args:
+        mask: path of the mask.
+        levels: see :func:`lumbar_pairs`.
+        pair: see there.
+        allow_cut: see there.
+
+    Raises:
+        InputError: if the scan shows neither.
+    """
+    return _of_mask(mask, LEVELS if levels is None else levels, pair, 1, allow_cut=allow_cut)[0]
+
+
+def levels_apart(pair: Sequence[str]) -> int:
+    """How many vertebrae lie from the upper to the lower one of two, 1 for neighbours.
+
+    Args:
+        pair: names, from C1 to L6, as T12 and L2; twelve thoracic vertebrae. Of other names 1 is taken.
+
+    Raises:
+        ValueError: if the first is not the upper one.
+
+    Example:
+        >>> levels_apart(("L1", "L2")), levels_apart(("T11", "L1"))
+        (1, 2)
+    """
+    order = [f"{part}{number}" for part, count in (("C", 7), ("T", 12), ("L", 6)) for number in range(1, count + 1)]
+    if not set(pair) <= set(order):
+        return 1
+    apart = order.index(pair[1]) - order.index(pair[0])
+    if apart < 1:
+        raise ValueError(f"pair must name the upper vertebra first, got {', '.join(pair)}.")
+    return apart
+
+
 def _named(rows: Iterable[Mapping[Hashable, Any]], pair: Sequence[str]) -> list[tuple[int, int]]:
     """Slices that a manifest names."""
     planes: dict[str, list[int]] = {name: [] for name in pair}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -52,6 +51,7 @@ def list_screening_scans(
     levels: Mapping[str, int] | None = None,
     per_level: int = 3,
     choose: bool = True,
+    by_mask: bool = True,
     units: str | None = None,
     manifest: pd.DataFrame | None = None,
 ) -> list[ScreeningScan]:
@@ -65,6 +65,7 @@ def list_screening_scans(
         levels: see :func:`bonemonai.data.lumbar_slices`.
         per_level: slices of a vertebra, where the manifest has masks.
         choose: whether the manifest's ``plane`` and ``mask`` say which slices are looked at; else all are.
+        by_mask: whether masks choose slices, where ``choose``; else only ``plane`` does.
         units: of the values, where files do not state them.
         manifest: what ``path`` holds, as it was read, with splits other than its own: those of a fold.
 
@@ -73,7 +74,8 @@ def list_screening_scans(
     """
     if Path(path).suffix.lower() == ".csv":
         rows = read_lumbar_manifest(path, classes=classes, levels=levels) if manifest is None else manifest
-        return _of_manifest(rows, split, levels, per_level, choose=choose, units=units)
+        says = [name for name, wanted in (("plane", choose), ("mask", choose and by_mask)) if wanted]
+        return _of_manifest(rows, split, levels, per_level, says=says, units=units)
     if split is not None:
         raise InputError(path, f"is no manifest, so that it has no split {split!r}.")
     folder, part = split_part(path)
@@ -99,14 +101,16 @@ def list_screening_scans(
 
 def _of_manifest(
     manifest: pd.DataFrame, split: str | None, levels: Mapping[str, int] | None, per_level: int, *,
-    choose: bool, units: str | None,
+    says: Sequence[str], units: str | None,
 ) -> list[ScreeningScan]:  # fmt: skip
     numbers = {image: index for index, image in reversed(list(enumerate(manifest["image"])))}
     scans = []
     for image in distinct([row["image"] for row in manifest_items(manifest, split)]):
         own = manifest[manifest["image"] == image]
         row = manifest_items(own, split)[0]
-        chosen = lumbar_slices(own, split, levels=levels, per_level=per_level) if choose and _says(row) else []
+        chosen = []
+        if any(row.get(name) for name in says):  # what says which slices are looked at
+            chosen = lumbar_slices(own, split, levels=levels, per_level=per_level)
         scans.append(
             ScreeningScan(
                 f"scan_{numbers[image]:04d}", str(row["subject"]), image, row.get("label", ""), row.get("mask", ""),
@@ -114,11 +118,6 @@ def _of_manifest(
             )
         )  # fmt: skip
     return scans
-
-
-def _says(row: Mapping[Hashable, Any]) -> bool:
-    """Whether a row of a manifest says which slices are to be looked at."""
-    return bool(row.get("plane") or row.get("mask"))
 
 
 def _is_scan(series: DicomSeries) -> bool:

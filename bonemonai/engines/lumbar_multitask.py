@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bonemonai.data.axial_volume import AxialVolume
-from bonemonai.data.lumbar_pairs import PAIR
+from bonemonai.data.lumbar_pairs import PAIR, levels_apart, pair_of_mask
 from bonemonai.data.lumbar_slices import LEVELS
 from bonemonai.data.screening_scans import ScreeningScan
 from bonemonai.engines.central_slices import choose_central_slices
@@ -27,6 +28,7 @@ from bonemonai.transforms.vertebra_boxes import mask_boxes
 
 _LEAST_SCORE = 0.05  # of boxes that are listed: average precision asks for those that are not found, too
 _ANY = "vertebra"
+_HEIGHT_MM = (20.0, 55.0)  # least and largest from the middle of a lumbar vertebra to that of the next
 SIDES = ("x1", "y1", "x2", "y2")
 
 
@@ -54,7 +56,11 @@ class LumbarMultitask(ScanScreening):
         fit: brings slices to the size that the network was trained with.
         scale: from HU to [0, 1].
         pair: names of both vertebrae, the upper one first.
-        levels: vertebra to its value in a truth mask.
+        levels: vertebra to its value in a truth mask; all that the mask holds.
+        choose: whether a scan's mask says which slices are looked at; else the locator does, also where there is one.
+        allow_cut: take vertebrae that the scan cuts off, whose middle is not known; with ``choose``.
+        component: of a mask, see :func:`bonemonai.transforms.find_mark`: "largest", for vertebral bodies, or "all",
+            for whole vertebrae, of which a slice shows several parts.
         refine: draws the mask to the grey values; None, the default, leaves it as the network gives it.
         distances: from truth and prediction, (rows, columns) of bool, and the spacing to ``empty`` and the distances.
         gradcam: keep what in the crops speaks for the decision.
@@ -83,6 +89,9 @@ class LumbarMultitask(ScanScreening):
         scale: Callable[[Any], torch.Tensor],
         pair: Sequence[str] = PAIR,
         levels: Mapping[str, int] | None = None,
+        choose: bool = True,
+        allow_cut: bool = False,
+        component: str = "largest",
         refine: LevelSetRefinement | None = None,
         distances: Callable[..., Mapping[str, Any]] | None = None,
         gradcam: bool = False,
@@ -103,6 +112,8 @@ class LumbarMultitask(ScanScreening):
         if sw_batch_size < 1:
             raise ValueError(f"sw_batch_size must be >= 1 (slices), got {sw_batch_size}.")
         self.network, self.fit, self.scale, self.pair = network, fit, scale, tuple(pair)
+        self.choose, self.allow_cut, self.component = choose, allow_cut, component
+        self.gap_mm = tuple(levels_apart(self.pair) * height for height in _HEIGHT_MM)
         self.refine, self.distances, self.gradcam = refine, distances, gradcam
         self.sw_batch_size = sw_batch_size
 
@@ -143,11 +154,14 @@ class LumbarMultitask(ScanScreening):
         return found
 
     def _chosen(self, scan: ScreeningScan) -> list[int | None] | None:
-        """The middle one of the slices that were chosen of each vertebra; None where none were."""
-        if not scan.slices:
+        """The middle one of the slices that were chosen of each vertebra, or that of its mask; None where none were."""
+        if any(level for _, level in scan.slices):
+            named = {level: sorted(plane for plane, name in scan.slices if name == level) for level in self.pair}
+            return [named[level][len(named[level]) // 2] if named[level] else None for level in self.pair]
+        if not self.choose or not scan.mask:
             return None
-        named = {level: sorted(plane for plane, name in scan.slices if name == level) for level in self.pair}
-        return [named[level][len(named[level]) // 2] if named[level] else None for level in self.pair]
+        planes = pair_of_mask(scan.mask, levels=self.levels, pair=self.pair, allow_cut=self.allow_cut)
+        return [plane if plane >= 0 else None for plane in planes]
 
     def _search(self, found: ScreenedScan) -> list[int | None]:
         """Run the locator over all slices."""
@@ -166,7 +180,9 @@ class LumbarMultitask(ScanScreening):
             seen[planes] = best.objectness.cpu().numpy()
             scores[planes] = (best.objectness[:, None] * best.probabilities).cpu().numpy()
         interval = volume.slice_interval_mm or 1.0
-        return list(choose_central_slices(scores, seen, interval, threshold=self.network.score_threshold))
+        return list(
+            choose_central_slices(scores, seen, interval, threshold=self.network.score_threshold, gap_mm=self.gap_mm)
+        )
 
     def _outputs(
         self, scan: ScreeningScan, slices: torch.Tensor, planes: Sequence[int]
@@ -234,13 +250,15 @@ class LumbarMultitask(ScanScreening):
             "at_border": False, "refusal": "", "fusion_weight": float(prediction.weights[0, index]),
         }  # fmt: skip
         if plane is None:
-            return row | {"refusal": f"no slice of {level} was found"}
+            why = "was found" if found.chosen_by == "locator" else "was chosen, or is shown whole"
+            return row | {"refusal": f"no slice of {level} {why}"} | self._missed(found, level)
         mark = None
         if not bool(prediction.found[0, index]):
             row["refusal"] = f"no box of {level} was found"
         else:
             mask, heat = self._drawn(prediction, index)
-            mark = find_mark(self._to_slice(mask, prediction, index, volume), min_pixels=1)
+            drawn = self._to_slice(mask, prediction, index, volume)
+            mark = find_mark(drawn, min_pixels=1, component=self.component)
             found.crops[plane] = prediction.crops[index, 0].float().cpu().numpy()
             if heat is not None:
                 found.heat_maps[plane] = self._to_slice(heat, prediction, index, volume)[0].numpy()
@@ -259,7 +277,30 @@ class LumbarMultitask(ScanScreening):
             true = read_plane(truth, plane)[0] == self.levels[level]
             row |= count_overlap(true, pixels)
             row |= {} if self.distances is None else self.distances(true, pixels, volume.pixel_spacing_mm)
+            if not true.any():  # another vertebra's slice: what is missed is this one's own
+                row["fn"] = self._missed(found, level).get("fn", 0)
         return row
+
+    def _missed(self, found: ScreenedScan, level: str) -> dict[str, Any]:
+        """What a vertebra that was not found counts against the truth: all of it, in its middle slice."""
+        true = self._middle(found, level)
+        if true is None:
+            return {}
+        return {"tp": 0, "fp": 0, "fn": int(true[1].sum()), "empty": "prediction"}
+
+    def _middle(self, found: ScreenedScan, level: str) -> tuple[int, NDArray[np.bool_]] | None:
+        """A vertebra's middle slice and its mask there, by the truth; None where that does not show it."""
+        if not found.scan.mask:
+            return None
+        try:
+            planes = pair_of_mask(found.scan.mask, levels=self.levels, pair=self.pair, allow_cut=self.allow_cut)
+        except InputError:
+            return None
+        plane = planes[self.pair.index(level)]
+        truth = self.open_truth(found.scan)
+        if plane < 0 or truth is None:
+            return None
+        return plane, read_plane(truth, plane)[0] == self.levels[level]
 
     def _drawn(self, prediction: MultitaskPrediction, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Mask, as a probability or refined, and heat map of a crop, (1, S, S)."""
@@ -288,15 +329,17 @@ class LumbarMultitask(ScanScreening):
     def _boxes(
         self, found: ScreenedScan, detections: pd.DataFrame, planes: Sequence[int | None], truth: AxialVolume | None
     ) -> pd.DataFrame:
-        """All boxes of the two slices, found and true."""
+        """All boxes of the two slices, found and true; of a vertebra that was missed the one in its middle slice."""
         rows: list[dict[str, Any]] = []
         for level, plane in zip(self.pair, planes, strict=True):
-            if plane is None or truth is None:
-                continue
-            box = mask_boxes(torch.from_numpy(read_plane(truth, plane) == self.levels[level]))[0]
-            if bool(box.isfinite().all()):
+            if truth is None:
+                break
+            true = None if plane is None else read_plane(truth, plane)[0] == self.levels[level]
+            shown = (plane, true) if true is not None and true.any() else self._middle(found, level)
+            if shown is not None:
+                box = mask_boxes(torch.from_numpy(shown[1])[None])[0]
                 sides = dict(zip(SIDES, box.tolist(), strict=True))
-                rows += [{"plane": plane, "level": name, "kind": "true", **sides} for name in (level, _ANY)]
+                rows += [{"plane": shown[0], "level": name, "kind": "true", **sides} for name in (level, _ANY)]
         parts = [part for part in (detections, pd.DataFrame(rows)) if len(part)]
         table = pd.concat(parts, ignore_index=True) if parts else detections
         table = table.assign(subject=found.scan.subject, scan=found.scan.name)

@@ -74,8 +74,8 @@ class MultitaskCriterion(nn.Module):
             if name in targets and value is not None and bool(kept.any()):
                 given[name] = value[kept]
                 wanted[name] = map_sides(lambda slices: self._cut(slices, prediction, kept), targets[name])
-        # by the weights, which are 0 without the classifier: NaN of a subject that has some is an error, and must stay
-        decided = prediction.weights.sum(dim=1) > 0
+        # weights are 0 without the classifier; NaN of a subject that has a crop is an error, and must stay
+        decided = prediction.found.any(dim=1) & ~(prediction.weights == 0).all(dim=1)
         if "class" in targets and bool(decided.any()):
             given["logits"] = prediction.logits[decided]
             wanted["class"] = map_sides(lambda labels: labels[decided], targets["class"])

@@ -56,7 +56,9 @@ class MultitaskScore(Metric):
         self._add(1, _dice(prediction, truth["mask"].flatten(0, 1)[:, None])[present])
         known = truth["class"] >= 0
         labels = truth["class"][known]
-        chances = prediction.logits[known].float().softmax(dim=1).nan_to_num(0)
+        # of a subject without a crop; NaN of another is an error, and must stay
+        without = ~prediction.found.any(dim=1)[known]
+        chances = prediction.logits[known].float().softmax(dim=1).masked_fill(without[:, None], 0)
         self._add(2, (chances.argmax(dim=1) == labels) & (chances.sum(dim=1) > 0))
         self._add(3, chances.gather(1, labels[:, None])[:, 0])
 
@@ -64,7 +66,9 @@ class MultitaskScore(Metric):
     def compute(self) -> float:
         """The quantity."""
         found, dice, accuracy, probability = (self._sums[:, 0] / self._sums[:, 1]).tolist()
-        parts = [value for value in (found, dice, probability) if value == value]  # NaN where there is nothing
+        # what no subject has is left out
+        counts = self._sums[:, 1].tolist()
+        parts = [value for value, number in ((found, counts[0]), (dice, counts[1]), (probability, counts[3])) if number]
         score = sum(parts) / len(parts) if parts else float("nan")
         values: dict[str, Any] = {"found": found, "dice": dice, "accuracy": accuracy, "probability": probability}
         return float({"score": score, **values}[self.quantity])

@@ -74,24 +74,41 @@ class PairTraining:
         segmenter_epochs: after these, that train the segmentation alone.
         located_from: first epoch, from 1, in which crops are cut where the locator finds vertebrae; None cuts all at
             the true centres.
+        classify: whether the classifier is trained after the stages; False where no condition is known, so that it
+            stays as it is.
 
     Raises:
-        InputError: if a number is below 0, or ``located_from`` below 1.
+        InputError: if a number is below 0, or ``located_from`` below 1; when the training starts, if no epoch is left
+            after the stages.
 
     Source:
         Zhang et al., 3.3; the stages, and how long the true centres are taken, are ours.
     """
 
-    def __init__(self, locator_epochs: int = 0, segmenter_epochs: int = 0, located_from: int | None = None) -> None:
+    def __init__(
+        self,
+        locator_epochs: int = 0,
+        segmenter_epochs: int = 0,
+        located_from: int | None = None,
+        *,
+        classify: bool = True,
+    ) -> None:
         if locator_epochs < 0 or segmenter_epochs < 0 or (located_from is not None and located_from < 1):
             found = f"{locator_epochs}, {segmenter_epochs} and {located_from}"
             raise InputError("stages", f"have epochs >= 0, and located_from >= 1 or None, got {found}.")
         self.locator_epochs, self.segmenter_epochs, self.located_from = locator_epochs, segmenter_epochs, located_from
+        self.classify = classify
         self.epoch = 1
 
     def attach(self, engine: Engine) -> None:
         """Register with MONAI's trainer."""
+        engine.add_event_handler(Events.STARTED, self._check)
         engine.add_event_handler(Events.EPOCH_STARTED, self._set_epoch)
+
+    def _check(self, engine: Any) -> None:
+        alone = self.locator_epochs + self.segmenter_epochs
+        if alone >= engine.state.max_epochs:
+            raise InputError("max_epochs", f"is {engine.state.max_epochs}, and {alone} epochs train single parts only.")
 
     def _set_epoch(self, engine: Any) -> None:
         self.epoch = engine.state.epoch
@@ -101,7 +118,14 @@ class PairTraining:
         """That are trained in this epoch."""
         if self.epoch <= self.locator_epochs:
             return ("locator",)
-        return ("segmenter",) if self.epoch <= self.locator_epochs + self.segmenter_epochs else PARTS
+        if not self.is_joint:
+            return ("segmenter",)
+        return PARTS if self.classify else ("locator", "segmenter")
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the stages are over: what is validated then is the network as it will be used."""
+        return self.epoch > self.locator_epochs + self.segmenter_epochs
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | None = None, non_blocking: bool = False, **_: Any

@@ -9,8 +9,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from bonemonai.data.json_file import write_json
 from bonemonai.engines.cross_validation import CrossValidation
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, NumericalError, find_bonemonai_error
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,29 @@ class ParameterSweep:
         Returns:
             :attr:`settings`; folds that other processes are at work on may be missing from their folders.
 
+        A setting whose loss becomes NaN or infinite is a result, too: a warning and ``failed.json`` in its folder say
+        so, and the others go on. ``table`` gets those that did not fail.
+
         Raises:
             ResumeError: if folds were done otherwise.
+            NumericalError: if all settings failed.
         """
+        failures: dict[Path, NumericalError] = {}
         for folder, run in self._runs.items():
             logger.info("setting %s.", folder.name)
-            run.run(self.pool)
+            try:
+                run.run(self.pool)
+            except Exception as caught:
+                # MONAI wraps what a config's expression raises
+                error = find_bonemonai_error(caught)
+                if not isinstance(error, NumericalError):
+                    raise
+                logger.warning("setting %s failed: %s", folder.name, error)
+                write_json(folder / "failed.json", {"failed": str(error)})
+                failures[folder] = error
+        if len(failures) == len(self._runs):
+            raise next(iter(failures.values()))
+        self.settings = [setting for setting in self.settings if setting["folder"] not in failures]
         if table is not None:
             with FileLock(self.output_dir / ".pool.lock"):
                 table(self.output_dir, self.settings)

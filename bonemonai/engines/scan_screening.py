@@ -172,10 +172,15 @@ class ScanScreening(Evaluator):
         _refuse_implausible(volume)
         for warning in volume.warnings:
             logger.warning("input: %s", warning)
-        truth = open_axial(scan.mask) if scan.mask else None
+        truth = self.open_truth(scan)
         if truth is not None:
             refuse_other_grid(truth, volume)
         return volume, truth
+
+    @staticmethod
+    def open_truth(scan: ScreeningScan) -> AxialVolume | None:
+        """A scan's truth mask, if it has one."""
+        return open_axial(scan.mask) if scan.mask else None
 
     def table_of(self, scan: ScreeningScan, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         """The table of a scan's rows, see :class:`ScreenedScan`."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class SaveBestWeights(SaveLastWeights):
         options: what the weights alone do not tell, such as the size that patches are resized to; JSON values.
             :func:`load_weights` refuses others, :func:`stored_option` gives them.
         overwrite: replace weights of an earlier run.
+        counts: says whether an epoch is to be considered, for trainings of which not every epoch trains all; by default
+            all are.
 
     Raises:
         OutputError: if there are weights already; at construction, before any training.
@@ -93,12 +95,16 @@ class SaveBestWeights(SaveLastWeights):
         *,
         options: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        counts: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(network, path, trained_on, options=options, overwrite=overwrite)
+        self.counts = counts
         self.best = -float("inf")
 
     def __call__(self, engine: Any) -> None:
         """Save if this epoch is the best so far."""
+        if self.counts is not None and not self.counts():
+            return
         name = engine.state.key_metric_name
         score = float(engine.state.metrics[name])
         if math.isnan(score):

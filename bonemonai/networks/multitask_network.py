@@ -64,7 +64,7 @@ class MultitaskNetwork(nn.Module):
         segmenter: its ``feature_channels`` must be the classifier's ``segmentation_channels`` where this uses them.
         classifier: with ImageNet's weights, or not, by :func:`with_imagenet_weights`.
         fusion: of the classifier's ``channels``.
-        crop_size: rows and columns of a crop, pixels, a multiple of 32; 224 in the paper.
+        crop_size: rows and columns of a crop, pixels, a multiple of 32, 64 or more; 224 in the paper.
         score_threshold: least objectness of a box that counts; ours, the paper prints none.
         checkpointing: recompute the large blocks in the backward pass instead of keeping their maps: less memory, more
             time, the same numbers.
@@ -117,8 +117,9 @@ class MultitaskNetwork(nn.Module):
             raise ValueError(
                 f"fusion's channels must be the classifier's {classifier.channels}, got {fusion.channels}."
             )
-        if crop_size < 32 or crop_size % 32:
-            raise ValueError(f"crop_size must be a positive multiple of 32 (pixels), got {crop_size}.")
+        if crop_size < 64 or crop_size % 32:
+            # of 32 the last map is one pixel, and batch normalisation of one crop has no variance
+            raise ValueError(f"crop_size must be a multiple of 32 from 64 on (pixels), got {crop_size}.")
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be in [0, 1], got {score_threshold}.")
         self.locator, self.segmenter, self.classifier, self.fusion = locator, segmenter, classifier, fusion
@@ -160,15 +161,16 @@ class MultitaskNetwork(nn.Module):
         pairs = found.unflatten(0, (-1, 2))
         mask = crops.new_full((len(slices), 1, *crops.shape[2:]), _EMPTY)
         boundary = torch.zeros_like(mask) if self.segmenter.boundary else None
-        vectors = crops.new_zeros((len(slices), self.classifier.channels))
+        logits = crops.new_full((len(images), self.fusion.fc.out_features), torch.nan)
+        weights = crops.new_zeros((len(images), 2))
         if "segmenter" in parts:
             segmented = self.segmenter(crops[kept])
             mask = _spread(segmented.mask, kept, len(slices), _EMPTY)
             boundary = None if segmented.boundary is None else _spread(segmented.boundary, kept, len(slices), 0)
-            if "classifier" in parts:
-                vectors = _spread(self.classifier(crops[kept], segmented.features), kept, len(slices), 0)
-        fused = self.fusion(vectors.unflatten(0, (-1, 2)), pairs if "classifier" in parts else torch.zeros_like(pairs))
-        return MultitaskPrediction(outputs, corners, crops, mask, boundary, fused.logits, fused.weights, pairs)
+        if "classifier" in parts:
+            vectors = _spread(self.classifier(crops[kept], segmented.features), kept, len(slices), 0)
+            logits, weights = self.fusion(vectors.unflatten(0, (-1, 2)), pairs)
+        return MultitaskPrediction(outputs, corners, crops, mask, boundary, logits, weights, pairs)
 
     def _check(self, images: torch.Tensor, centres: torch.Tensor | None, parts: Collection[str]) -> None:
         if images.ndim != 5 or images.shape[1] != 2:

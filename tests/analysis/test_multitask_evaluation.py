@@ -11,14 +11,15 @@ import pytest
 from bonemonai.analysis import (
     MULTITASK_FILES,
     ScreeningResults,
+    pool_multitask_folds,
     slice_boundary_distances,
     vertebra_distances,
     write_multitask_scores,
 )
 from bonemonai.data import list_screening_scans
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, OutputError
 from tests import lumbar_files
-from tests.engines.test_lumbar_multitask import CLASSES, body, engine
+from tests.engines.test_lumbar_multitask import CLASSES, body, engine, network
 
 ABOUT = {"weights": {"sha256": "ab"}}
 
@@ -32,7 +33,7 @@ def evaluated(folder: Path, subjects: int = 6, **options: Any) -> Path:
         lumbar_files.write_nifti(folder / f"scan{number}.nii", body(without.get(number, 0)))
     if not labelled:
         pd.read_csv(path).drop(columns="label").to_csv(path, index=False)
-    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, per_level=1)
+    scans = list_screening_scans(path, levels=lumbar_files.LEVELS, by_mask=False)
     out = folder / "out"
     writer = ScreeningResults(out, about=ABOUT, algorithm="test")
     engine(scans, writer=writer, distances=vertebra_distances, **options).run()
@@ -85,6 +86,85 @@ def test_a_vertebra_that_was_missed_costs_precision_and_has_no_distance(tmp_path
     assert precision.loc[("L3", "0.50"), "average_precision"] == pytest.approx(1)
     distances = pd.read_csv(out / "boundary_scores.csv").set_index("metric")
     assert distances.loc["hd95_mm", ["slices", "empty_prediction"]].tolist() == [11, 1]
+
+
+def test_a_vertebra_that_the_search_missed_counts_as_missed(tmp_path: Path) -> None:
+    """No slice of it was found: the truth has one all the same."""
+    out = evaluated(tmp_path, without={2: 21}, choose=False)
+    write_multitask_scores(out, about=ABOUT, pair=("L2", "L3"))
+    table = pd.read_csv(out / "predictions.csv")
+    lost = table[table["plane"] == -1]
+    assert lost[["level", "tp", "fp", "fn"]].to_numpy().tolist() == [["L2", 0, 0, 48]]
+    precision = pd.read_csv(out / "average_precision.csv").set_index(["class", "iou"])
+    assert precision.loc[("L2", "0.50"), "boxes"] == 6
+    assert precision.loc[("L2", "0.50"), "average_precision"] < 0.9
+    distances = pd.read_csv(out / "boundary_scores.csv").set_index("metric")
+    assert distances.loc["hd95_mm", "empty_prediction"] == 1
+    overlaps = pd.read_csv(out / "overlap_scores.csv").set_index(["level", "metric"])
+    assert overlaps.loc[("slice", "dice_index"), "value"] == pytest.approx(11 / 12)
+
+
+def test_scans_without_a_mask_cost_no_precision(tmp_path: Path) -> None:
+    path = lumbar_files.write_manifest(tmp_path, 6)
+    rows = pd.read_csv(path)
+    rows.loc[0, "mask"] = ""
+    rows.to_csv(path, index=False)
+    for number in range(6):
+        lumbar_files.write_nifti(tmp_path / f"scan{number}.nii", body())
+    out = tmp_path / "out"
+    writer = ScreeningResults(out, about=ABOUT)
+    engine(list_screening_scans(path, levels=lumbar_files.LEVELS, by_mask=False), writer=writer,
+           distances=vertebra_distances).run()  # fmt: skip
+    write_multitask_scores(out, about=ABOUT, pair=("L2", "L3"))
+    precision = pd.read_csv(out / "average_precision.csv")
+    assert precision["average_precision"].tolist() == pytest.approx([1.0] * 8)
+    assert precision["boxes"].tolist() == [5, 5, 5, 5, 10, 10, 10, 10]
+
+
+def test_a_network_that_finds_nothing_is_scored_as_such(tmp_path: Path) -> None:
+    out = evaluated(tmp_path, network=network(score_threshold=1.0))
+    write_multitask_scores(out, about=ABOUT, pair=("L2", "L3"))
+    table = pd.read_csv(out / "one_vs_rest.csv").set_index(["class", "convention"])
+    assert table.loc[("normal", "usual"), "sensitivity"] == 0
+    scores = pd.read_csv(out / "scores.csv")
+    assert scores[["metric", "value", "lost"]].to_numpy().tolist() == [["accuracy", 0.0, 6]]
+    overlaps = pd.read_csv(out / "overlap_scores.csv")
+    assert (overlaps["value"] == 0).all()
+
+
+def test_two_vertebrae_are_one_decision(tmp_path: Path) -> None:
+    out = evaluated(tmp_path, without={2: 21})
+    write_multitask_scores(out, about=ABOUT, pair=("L2", "L3"))
+    scores = pd.read_csv(out / "scores.csv")
+    assert set(scores["images"]) == {6}
+    assert set(scores["refused"]) == {0}
+    assert pd.read_csv(out / "calibration.csv")["patches"].tolist()[0] == 6
+
+
+def test_results_of_an_earlier_screening_go_with_it(tmp_path: Path) -> None:
+    out = evaluated(tmp_path)
+    write_multitask_scores(out, about=ABOUT, pair=("L2", "L3"))
+    (out / "gradcam_examples.npz").write_bytes(b"of an earlier run")
+    for name in ("predictions.csv", "screening.csv", "subjects_screened.csv", "results.json", "boxes.csv"):
+        (out / name).unlink()
+    with pytest.raises(OutputError, match="exists already"):
+        ScreeningResults(out, about=ABOUT).start([])
+    ScreeningResults(out, about=ABOUT, overwrite=True).start([])
+    assert not [name for name in (*MULTITASK_FILES, "gradcam_examples.npz") if (out / name).exists()]
+
+
+def test_folds_are_pooled_once(tmp_path: Path) -> None:
+    folds = [evaluated(tmp_path / name, subjects=3) for name in ("a", "b") if not (tmp_path / name).mkdir()]
+    with pytest.raises(InputError, match="tested scan_0000 twice"):
+        pool_multitask_folds(tmp_path, folds, pair=("L2", "L3"))
+    for name in ("predictions.csv", "boxes.csv"):
+        table = pd.read_csv(folds[1] / name, dtype=str, keep_default_na=False)
+        for column in ("scan", "subject"):
+            table[column] = table[column] + "0"
+        table.to_csv(folds[1] / name, index=False)
+    pool_multitask_folds(tmp_path, folds, pair=("L2", "L3"))
+    assert len(pd.read_csv(tmp_path / "subjects.csv")) == 6
+    assert json.loads((tmp_path / "results.json").read_text())["weights_of_folds"] == [{"sha256": "ab"}] * 2
 
 
 def test_scans_without_conditions_have_scores_of_boxes_and_masks_only(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ BUNDLE = ROOT / "bundles" / "lumbar_ct_osteoporosis_multitask"
 # widths of a few channels, slices of 128 pixels
 TINY: dict[str, Any] = {
     "locator_width": 4, "segmenter_width": 2, "classifier_width": 2, "image_size": 128, "pixel_mm": None,
-    "crop_size": 32,
+    "crop_size": 64,
     "anchors": [[12 + n, 8 + n] for n in range(9)],
 }  # fmt: skip
 SHORT: dict[str, Any] = {
@@ -170,7 +170,7 @@ def test_evaluation_scores_boxes_masks_and_decisions(evaluation: Path) -> None:
     assert scores.loc[scores["metric"] == "accuracy", "value"].between(0, 1).all()
     record = json.loads((evaluation / "results.json").read_text())
     assert (record["tested_on"], record["model"]) == ("synthetic", "joint")
-    assert np.load(evaluation / "gradcam_examples.npz")["map"].shape[1:] == (2, 32, 32)
+    assert np.load(evaluation / "gradcam_examples.npz")["map"].shape[1:] == (2, 64, 64)
 
 
 def test_a_folder_of_dicom_becomes_a_page_per_subject(
@@ -244,7 +244,8 @@ def test_fine_tuning_needs_masks_only(lumbar_study: Path, weights: str, tmp_path
 
 
 def test_cross_validation_tests_every_subject_once(manifest: str, tmp_path: Path) -> None:
-    options = {**TINY, "max_epochs": 1, "decay_epochs": 0, "locator_epochs": 0, "slices_per_level": 1, "background": 0}
+    options = {**TINY, "max_epochs": 1, "decay_epochs": 0, "locator_epochs": 0, "segmenter_epochs": 0}
+    options |= {"slices_per_level": 1, "background": 0}
     options["score_threshold"] = 0.0
     run: dict[str, Any] = {"manifest_path": manifest, "scale": "smoke", "number_of_folds": 3, "options": options}
     out = tmp_path / "folds"

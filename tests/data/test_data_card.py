@@ -63,6 +63,11 @@ def test_scans_that_weights_were_trained_on_are_not_scored(study: Path) -> None:
     swapped = manifest.assign(split=manifest["split"].map({"train": "test", "test": "train", "val": "val"}))
     with pytest.raises(InputError, match="is in split 'test', but these weights were trained or chosen on it"):
         refuse_trained_on(card, swapped, "test")
+    # nor are those that the weights had seen which training began with
+    tuned = {"trained_on": {"scans": [], "initial": {"trained_on": {"scans": [], "initial": card}}}}
+    refuse_trained_on(tuned, manifest, "test")
+    with pytest.raises(InputError, match="these weights were trained or chosen on it"):
+        refuse_trained_on(tuned, swapped, "test")
     only = describe_training_data(
         study / "manifest.csv", manifest, manifest[manifest["split"] == "val"].to_dict("records")
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bonemonai.data import read_lumbar_manifest
@@ -37,6 +38,16 @@ def test_the_next_folds_subjects_choose_the_epoch(path: Path) -> None:
 
 def test_without_a_fold_the_manifests_own_split_stands(path: Path) -> None:
     assert read_lumbar_fold(path, None).equals(read_lumbar_manifest(path))
+
+
+def test_a_subject_of_which_one_scan_has_no_condition(path: Path) -> None:
+    """Its condition is that of its other scan, and no message names it."""
+    rows = pd.read_csv(path)
+    again = rows.iloc[:1].assign(label="", image="scan_again.nii")
+    (path.parent / "scan_again.nii").write_bytes((path.parent / "scan0.nii").read_bytes())
+    pd.concat([rows, again]).to_csv(path, index=False)
+    folds = [read_lumbar_fold(path, fold, folds=3) for fold in range(3)]
+    assert all(fold.groupby("subject")["split"].nunique().eq(1).all() for fold in folds)
 
 
 def test_the_deal_follows_the_seed(path: Path) -> None:

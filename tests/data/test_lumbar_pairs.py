@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonemonai.data import lumbar_pairs, read_lumbar_manifest, single_slices
+from bonemonai.data import levels_apart, lumbar_pairs, pair_of_mask, read_lumbar_manifest, single_slices
 from bonemonai.data.lumbar_slices import open_axial
 from bonemonai.errors import InputError
 from tests import lumbar_files
@@ -80,6 +80,20 @@ def test_conditions_may_be_unknown(manifest: pd.DataFrame) -> None:
 def test_single_slices(manifest: pd.DataFrame) -> None:
     pairs = lumbar_pairs(manifest, "test", levels=lumbar_files.LEVELS, pair=("L1", "L2"), background=1)
     assert [(row["plane"], row["level"]) for row in single_slices(pairs)] == [(13, "L2")]
+
+
+def test_the_pair_of_a_mask(manifest: pd.DataFrame) -> None:
+    mask = manifest.loc[0, "mask"]
+    assert pair_of_mask(mask, **OPTIONS) == (13, 5)
+    assert pair_of_mask(mask, levels=lumbar_files.LEVELS, pair=("L1", "L2")) == (-1, 13)
+    assert pair_of_mask(mask, levels=lumbar_files.LEVELS, pair=("L1", "L2"), allow_cut=True) == (21, 13)
+
+
+def test_how_far_apart_two_vertebrae_are() -> None:
+    assert [levels_apart(pair) for pair in (("L1", "L2"), ("L1", "L3"), ("T12", "L1"), ("C7", "T1"))] == [1, 2, 1, 1]
+    assert levels_apart(("upper", "lower")) == 1
+    with pytest.raises(ValueError, match="must name the upper vertebra first"):
+        levels_apart(("L2", "L1"))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,28 @@ def test_one_that_is_not_seen_is_missing_and_never_guessed() -> None:
     assert choose(scores(38, 21) / 2, threshold=0.4) == (38, 21)
 
 
+def test_a_vertebra_that_is_not_there_is_not_made_of_another() -> None:
+    """What a careful reader made of an earlier rule: each time an L1 or an L2 was invented."""
+    # an L2 alone, and two slices in which something is seen that is neither
+    values, seen = scores(None, 21), scores(None, 21)[:, 1]
+    seen[38:40] = 0.6
+    assert choose_central_slices(values, seen, 2.0) == (None, 21)
+    # T12, which looks a little like an L1, above an L1
+    values = np.stack([scores(20, None)[:, 0] + 0.3 * scores(38, None)[:, 0], np.zeros(60)], axis=1)
+    seen = scores(20, None)[:, 0] + scores(38, None)[:, 0]
+    assert choose_central_slices(values, seen, 2.0) == (20, None)
+    # an L1 that is seen over 30 mm: its two ends are no two vertebrae
+    values = np.zeros((60, 2))
+    values[20:36, 0], values[20:36, 1] = 0.9, 0.3
+    upper, lower = choose_central_slices(values, values.max(axis=1), 2.0)
+    assert lower is None
+    assert upper is not None
+    assert 20 <= upper < 36
+    # even if its ends are taken for either
+    values[20:36] = 0.9
+    assert None in choose_central_slices(values, values.max(axis=1), 2.0)
+
+
 def test_what_is_seen_counts_not_what_it_is_taken_for() -> None:
     values = scores(38, 21) / 2  # as likely the one as the other
     assert choose_central_slices(values, 2 * values.max(axis=1), 2.0) == (38, 21)

@@ -94,6 +94,16 @@ def test_logits_that_became_nan_are_no_missing_subject() -> None:
     assert criterion()(found._replace(logits=logits), targets).isnan()
 
 
+def test_a_classifier_that_became_nan_is_no_missing_subject() -> None:
+    """With the fusion's weights NaN, too, no task may drop out of the loss in silence."""
+    network, targets = tiny().eval(), truth()
+    for value in network.classifier.parameters():
+        value.data[:] = torch.nan
+    measure = criterion()
+    assert measure(network(images(), centres(targets)), targets).isnan()
+    assert "loss_classification" in measure.terms()
+
+
 def test_unknown_conditions_train_the_other_tasks() -> None:
     network, targets, measure = tiny().eval(), truth(), criterion()
     targets["class"] = torch.tensor([-1, -1])
@@ -116,6 +126,8 @@ def test_parts_that_were_not_run_have_no_loss_and_no_gradient(parts: tuple[str, 
     assert {name.removeprefix("loss_") for name in measure.terms() if name.startswith("loss_")} == tasks
     reached = {name.split(".")[0] for name, value in network.named_parameters() if value.grad is not None}
     assert reached == {*parts, *(["fusion"] if "classifier" in parts else [])}
+    found = network(images(), centres(targets), parts=parts)
+    assert found.logits.requires_grad == ("classifier" in parts)
     # nor do their losses' weights move
     moved = {name for name, value in measure.loss.weigh.log_variances.items() if value.grad is not None}
     assert moved == tasks

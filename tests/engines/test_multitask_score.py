@@ -79,6 +79,13 @@ def test_vertebrae_and_conditions_that_are_not_there_do_not_count() -> None:
     assert unknown["accuracy"] != unknown["accuracy"]  # NaN
 
 
+def test_logits_that_became_nan_are_not_hidden() -> None:
+    targets = truth(2)
+    found = perfect(targets)
+    broken = found._replace(logits=torch.full_like(found.logits, torch.nan))
+    assert values((broken, targets))["score"] != values((broken, targets))["score"]  # NaN
+
+
 def test_batches_are_pooled() -> None:
     one, other = truth(1), truth(3)
     wrong = perfect(other)

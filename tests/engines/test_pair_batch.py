@@ -56,6 +56,7 @@ def test_stages_follow_the_trainers_epochs() -> None:
         lambda engine: seen.append((engine.state.output["parts"], engine.state.output["prefer_located"])),
     )
     engine.run([batch()], max_epochs=5)
+    assert stages.is_joint
     assert seen == [
         (("locator",), False), (("locator",), False), (("segmenter",), False), (PARTS, False), (PARTS, True),
     ]  # fmt: skip
@@ -69,6 +70,18 @@ def test_all_parts_from_the_start_is_the_default() -> None:
     assert options["parts"] == PARTS
     assert not options["prefer_located"]
     assert options["centres"][0, 0].tolist() == [40.0, 20.0]
+
+
+def test_without_conditions_the_classifier_stays_as_it_is() -> None:
+    assert PairTraining(classify=False).parts == ("locator", "segmenter")
+    assert PairTraining(1, classify=False).parts == ("locator",)
+
+
+def test_a_training_of_single_parts_only_is_refused() -> None:
+    engine = Engine(lambda engine, batch: None)
+    PairTraining(2, 1).attach(engine)
+    with pytest.raises(InputError, match="max_epochs: is 3, and 3 epochs train single parts only"):
+        engine.run([batch()], max_epochs=3)
 
 
 @pytest.mark.parametrize("options", [{"locator_epochs": -1}, {"segmenter_epochs": -1}, {"located_from": 0}])

@@ -32,7 +32,7 @@ def test_equals_monais_on_one_vertebra(lf: bool) -> None:
     with torch.no_grad():
         crop = network(images, centres).crops[:1]
     layer = f"network.classifier.{network.classifier.cam_layer}"
-    reference = GradCAM(OneCrop(network), layer, postprocessing=lambda x: x)
+    reference = GradCAM(OneCrop(network).eval(), layer, postprocessing=lambda x: x)
     peaks = []
     for label in range(3):
         maps = pair_gradcam(network, images, centres, torch.tensor([label]))

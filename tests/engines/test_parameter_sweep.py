@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bonemonai.engines import ParameterSweep
-from bonemonai.errors import InputError
+from bonemonai.errors import InputError, NumericalError
 
 # a config that writes its options, in place of a training
 STEP = {
@@ -74,6 +74,21 @@ def test_the_same_call_trains_nothing_again(runner: Runner) -> None:
     assert len(before) == 8
     runner.sweep().run()
     assert before == {path: path.stat().st_mtime_ns for path in (runner.folder / "out").rglob("model.pt")}
+
+
+def test_a_setting_that_diverges_does_not_stop_the_others(runner: Runner) -> None:
+    """What FiniteLoss raises inside of a config, MONAI wraps."""
+    rise = "$@layers in @bad and (_ for _ in ()).throw(NumericalError('loss', 'is nan'))"
+    config = json.loads((runner.folder / "train.json").read_text())
+    config["imports"] = [*config["imports"], "$from bonemonai.errors import NumericalError"]
+    (runner.folder / "train.json").write_text(json.dumps({**config, "bad": [4], "run": [rise, *config["run"]]}))
+    settings = runner.sweep().run()
+    assert "layers_4" not in {setting["folder"].name for setting in settings}
+    assert {"layers_2", "baseline"} <= {setting["folder"].name for setting in settings}
+    assert "is nan" in json.loads((runner.folder / "out" / "layers_4" / "failed.json").read_text())["failed"]
+    (runner.folder / "train.json").write_text(json.dumps({**config, "bad": [2, 3, 4], "run": [rise, *config["run"]]}))
+    with pytest.raises(NumericalError, match="is nan"):
+        runner.sweep(overwrite=True).run()
 
 
 def test_refuses_what_has_no_baseline_or_no_value(runner: Runner) -> None:

@@ -38,6 +38,17 @@ def test_keeps_the_best_epoch_and_says_what_it_is(tmp_path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
 
 
+def test_epochs_that_do_not_count_are_never_the_best(tmp_path: Path) -> None:
+    path, counts = tmp_path / "model.pt", iter([False, True, True])
+    handler = SaveBestWeights(network(), path, {}, counts=lambda: next(counts))
+    engine = Engine(lambda engine, batch: None)
+    engine.state.key_metric_name = "dsc"
+    for epoch, score in enumerate((0.9, 0.5, 0.4), start=1):
+        engine.state.metrics, engine.state.epoch = {"dsc": score}, epoch
+        handler(engine)
+    assert (weights_card(path)["epoch"], weights_card(path)["dsc"]) == (2, 0.5)
+
+
 def test_last_weights_are_kept_without_a_score(tmp_path: Path) -> None:
     path, model = tmp_path / "model.pt", network(0.25)
     engine = Engine(lambda engine, batch: None)
