@@ -237,6 +237,38 @@ def lumbar_phantom(folder: Path, levels: str, interval: float, **options: Any) -
     click.echo(f"manifest: {manifest}")
 
 
+@cli.command("murine-phantom")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--specimens", default=3, show_default=True, type=click.IntRange(min=1), help="Of each site.")
+@click.option("--planes", default=64, show_default=True, type=click.IntRange(min=16), help="Of HR; LR has half.")
+@click.option("--size", default=400, show_default=True, type=click.IntRange(min=16), help="HR's rows and columns.")
+@click.option("--frames", default="1,3", show_default=True, metavar="A,B", help="Averaged by LR; one scan each.")
+@click.option("--misalignment-um", default=0.0, show_default=True, type=click.FloatRange(0, 10, max_open=True))
+@click.option("--format", "file_format", type=click.Choice(["aim", "nifti"]), default="aim", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace another study that stands in FOLDER.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of every random number.")
+def murine_phantom(folder: Path, specimens: int, planes: int, size: int, frames: str, **options: Any) -> None:
+    """Write synthetic microCT of mouse femurs and vertebrae at 10 and 20 um, truth and a manifest to FOLDER.
+
+    The same call continues what was stopped; several at once share the specimens.
+    """
+    from bonemonai.phantoms.murine_study import write_murine_study
+
+    averages = [part.strip() for part in frames.split(",")]
+    if not all(part.isdecimal() for part in averages):
+        raise InputError("--frames", f"must be whole numbers parted by commas, got {frames!r}.")
+    shape = (planes, size, size)
+    manifest = write_murine_study(
+        folder,
+        specimens_per_site=specimens,
+        hr_shape=shape,
+        frame_averages=[int(part) for part in averages],
+        progress=True,
+        **options,
+    )
+    click.echo(f"manifest: {manifest}")
+
+
 @cli.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
@@ -267,6 +299,48 @@ def prepare(manifest: Path, out: Path, crop_size: int, slices: int, **options: A
     )
     path = preparation.run()
     click.echo(f"manifest: {path}" if path else "other processes are at work; the last one writes slices.csv")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="VOLUME")
+@click.option("--mask", type=click.Path(path_type=Path), help="Of bone; without, VOLUME is one, or has a threshold.")
+@click.option("--threshold", type=float, metavar="G", help="Grey value; voxels above it are bone.")
+@click.option("--density", type=float, metavar="D", help="mg HA/cm3, after a Gaussian; 500 of calibrated volumes.")
+@click.option("--tv", "tissue", default="whole", show_default=True, metavar="whole|envelope|FILE", help="Tissue.")
+@click.option("--closing-um", default=100.0, show_default=True, type=click.FloatRange(min=0), help="Of the envelope.")
+@_VOXEL_SIZE
+@click.option("--units", metavar="UNITS", help="'mg HA/cm3', for files of densities that do not state it.")
+@click.option("--format", "style", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
+@click.option(
+    "--slices", type=click.Path(path_type=Path), metavar="CSV", help="Also write BA, TA, BA/TA of each plane."
+)
+@click.option("--measures", default="surface,thickness,network", show_default=True, metavar="A,B", help="And BV/TV.")
+@click.option("--lacunae", type=click.Path(path_type=Path), metavar="MASK", help="Of lacunae on VOLUME's voxels.")
+@click.option("--table", type=click.Path(path_type=Path), metavar="CSV", help="A row a lacuna is written there.")
+@click.option("--memory-budget", default=1e9, show_default=True, type=click.FloatRange(min=1e6), help="Bytes.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="JSON", help="Of finished slabs: stop, and go on.")
+def measure(path: Path, mask: Path | None, voxel_size_um: float | None, units: str | None, **options: Any) -> None:
+    """Print the bone morphometry of VOLUME, a line each of name, value and unit; BV/TV first.
+
+    VOLUME is a mask of bone, or a scan with --mask, --threshold or --density.
+    """
+    from bonemonai.analysis.measured_subject import find_subject
+    from bonemonai.analysis.measurement import measure_bone
+    from bonemonai.analysis.quantities import format_quantities
+    from bonemonai.data.volume import open_volume
+
+    style, slices, table, lacunae, memory, record = (
+        options.pop(name) for name in ("style", "slices", "table", "lacunae", "memory_budget", "record")
+    )
+    groups = [name.strip() for name in options.pop("measures").split(",") if name.strip()]
+    if (table is None) != (lacunae is None):
+        raise InputError("bonemonai measure", "takes --lacunae and --table together.")
+    scan = open_volume(path, voxel_size_um=voxel_size_um, units=units)
+    subject = find_subject(scan, mask=None if mask is None else open_volume(mask), **options)
+    objects = None if lacunae is None else open_volume(lacunae)
+    found = measure_bone(subject, groups=groups, lacunae=objects, memory=memory, record=record)
+    click.echo(format_quantities(found.quantities, style))
+    found.write(slices=slices, lacunae=table)
 
 
 @cli.command()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bonemonai.data.scan_preparation import ScanPreparation
-from bonemonai.phantoms import write_compression_study, write_lumbar_study, write_srmct_study
+from bonemonai.phantoms import write_compression_study, write_lumbar_study, write_murine_study, write_srmct_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +61,14 @@ def lumbar_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lumbar CT phantoms as DICOM: nine subjects, three a split, of two vertebrae and few, coarse slices."""
     folder = tmp_path_factory.mktemp("lumbar")
     write_lumbar_study(folder, subjects=9, seed=1, matrix=128, levels=("L1", "L2"), interval_mm=5.0, splits=(1, 1, 1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def murine_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mouse femurs and vertebrae at both resolutions, three a site, one a split."""
+    folder = tmp_path_factory.mktemp("mice")
+    write_murine_study(folder, specimens_per_site=3, seed=3, hr_shape=(16, 64, 64))
     return folder
 
 

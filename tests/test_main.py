@@ -27,7 +27,9 @@ def call(*arguments: str | Path) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["plan", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["inspect", "--help"], ["plan", "--help"], ["measure", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom bonemonai.__main__ import main\n"
@@ -92,6 +94,45 @@ def test_refusals_are_one_line_and_exit_2(
     assert captured.err.startswith(line)
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_measure_lhdl(lhdl: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("measure", lhdl, "--voxel-size-um", "19.5", "--measures", "surface")
+    assert call(*arguments, "--threshold", "63") == 0
+    lines = capsys.readouterr().out.splitlines()
+    name, value, unit = lines[0].split()
+    assert (name, unit) == ("BV/TV", "1")
+    assert float(value) == pytest.approx(0.228, abs=5e-4)
+    assert all(len(line.split()) == 3 for line in lines)
+    assert call(*arguments, "--threshold", "63", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "BV/TV"
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.endswith("is no mask: it has several values besides 0; say --threshold or --density.\n")
+
+
+def test_measure_writes_tables_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bone = np.zeros((12, 13, 14), np.uint8)
+    bone[2:9, 2:10, 2:11] = 255
+    lacuna = np.zeros_like(bone)
+    lacuna[4:7, 4:7, 4:7] = 1
+    for name, array in (("bone", bone), ("lacuna", lacuna)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, photometric="minisblack")
+    arguments = ["measure", tmp_path / "bone.tif", "--voxel-size-um=2", "--lacunae", tmp_path / "lacuna.tif"]
+    files = ["--table", tmp_path / "t.csv", "--slices", tmp_path / "s.csv", "--record", tmp_path / "r.json"]
+    assert call(*arguments, *files) == 0
+    shown = capsys.readouterr().out
+    assert {"Tb.Th", "Tb.Sp", "Tb.N", "Conn.D", "DA.MIL", "Lc.N"} <= {line.split()[0] for line in shown.splitlines()}
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 2
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 13
+    assert call(*arguments, *files) == 0
+    assert capsys.readouterr().out == shown
+    assert call(*arguments, *files, "--threshold", "9") == 3
+    assert "r.json: is of another measurement (bone)" in capsys.readouterr().err
+    assert call(*arguments) == 2
+    assert "takes --lacunae and --table together" in capsys.readouterr().err
 
 
 def test_place_that_cannot_be_written_exits_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

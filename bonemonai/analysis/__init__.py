@@ -6,8 +6,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "acquisition_check": ["check_acquisition", "describe_acquisitions", "intensity_statistics"],
+        "agreement": ["Agreement", "Estimate", "intraclass_correlation", "measure_agreement"],
         "average_precision": ["average_precision"],
         "bone_density": ["DensityCalibration", "measure_density"],
+        "bone_envelope": ["BoneEnvelope"],
+        "bone_segmentation": ["BoneSegmentation"],
+        "bone_surface": ["BoneSurface", "measure_bone_surface"],
+        "bone_volume_fraction": ["BoneVolumeFraction", "measure_bone_volume_fraction"],
         "boundary_distance": ["BOUNDARY_METRICS", "slice_boundary_distances", "summarise_boundary_distances"],
         "calibration": ["calibration_table", "expected_calibration_error", "fit_temperature"],
         "classification_scores": [
@@ -37,7 +42,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "damage_sweep": ["write_sweep_table"],
         "gradcam": ["gradcam_maps", "share_on_mask", "summarise_gradcam", "write_gradcam"],
+        "data_consistency": ["write_data_consistency"],
+        "image_quality": ["QUALITY_METRICS", "compare_methods", "plane_quality", "specimen_quality"],
+        "lacuna_objects": ["measure_lacuna_objects"],
         "lacuna_table": ["LacunaSummary", "measure_lacunae", "summarise_lacunae"],
+        "local_thickness": ["ThicknessSummary", "measure_local_thickness", "thickness_map"],
+        "measured_subject": ["Subject", "find_subject"],
+        "measurement": ["Measurement", "measure_bone"],
         "multitask_evaluation": [
             "MULTITASK_FILES",
             "pool_multitask_folds",
@@ -49,6 +60,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "one_vs_rest_tables": ["CONVENTIONS", "one_vs_rest_scores", "one_vs_rest_table"],
         "overlap": ["Overlap", "measure_overlap"],
         "overlap_scores": ["overlap_histogram", "score_overlaps", "slice_overlaps", "subject_overlaps"],
+        "quality_table": ["QUALITY_FILES", "QualityTable"],
+        "quantities": ["Quantity", "format_quantities"],
         "reader_study": [
             "cohen_kappa",
             "compare_with_readers",
@@ -79,6 +92,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "subject_probabilities",
         ],
         "subject_bootstrap": ["resample_subjects"],
+        "trabecular_network": ["TrabecularNetwork", "measure_trabecular_network"],
         "threshold_baseline": ["ThresholdBaseline", "best_threshold", "score_thresholds"],
     },
 )

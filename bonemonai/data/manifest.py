@@ -16,7 +16,7 @@ from bonemonai.data.datalist import parse_datalist
 from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
-PATH_COLUMNS = ("image", "label", "mask", "lacunae", "crack", "ring")
+PATH_COLUMNS = ("image", "label", "mask", "lacunae", "crack", "ring", "lr")
 _MAY_BE_EMPTY = ("label", "lacunae", "crack", "ring")
 SPLITS = ("train", "val", "test")
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that show nothing
@@ -36,7 +36,8 @@ def read_manifest(
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
     a class), ``mask``, ``split``, ``sample``, ``plane``, ``index``, ``load_state``, ``site`` and ``voxel_size_um`` are
     known; a ``label`` that names a file may be empty where there is none yet; ``lacunae`` is a mask that a model made,
-    ``crack`` and ``ring`` are truth masks of phantoms; any other column is kept. All values are text: patient "007" is
+    ``crack`` and ``ring`` are truth masks of phantoms, ``lr`` is a scan of low resolution of what ``image`` shows; any
+    other column is kept. All values are text: patient "007" is
     not patient "7". Comma and semicolon both part columns; a byte-order mark is dropped. Of a datalist of MONAI or the
     Medical Segmentation Decathlon (.json) the lists ``training``, ``validation`` and ``test`` are the splits, and
     images that state no ``patient`` are one patient each, named by their files.
@@ -84,7 +85,7 @@ def read_manifest(
         manifest[column] = manifest[column].map(resolved)
     # without a plane, an index is what pandas numbers rows by
     place = ("plane", "index") if "plane" in manifest else ()
-    position = [column for column in ("image", *place, "sample", "load_state") if column in manifest]
+    position = [column for column in ("image", "lr", *place, "sample", "load_state") if column in manifest]
     _refuse_first(path, manifest, manifest.duplicated(position), "doubles an earlier row")
     if classes is not None and "label" not in manifest:
         raise InputError(path, "lacks the column 'label', whose classes are to be checked.")

@@ -13,7 +13,7 @@ from bonemonai.data.manifest import distinct, manifest_items, read_manifest
 from bonemonai.data.prepared_volume import PreparedVolume
 from bonemonai.data.selected_planes import SelectedPlanes
 from bonemonai.data.units import refuse_other_units
-from bonemonai.data.volume import open_volume
+from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
 
 Transform = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -33,6 +33,7 @@ class Scan:
         expects: units that the workflow was made for; None takes any.
         planes: numbers of the planes that are meant; all where there are none.
         rows: of the manifest that name it.
+        view: makes of the volume the one that is inferred, such as an up-sampled one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Scan:
     expects: Sequence[str] | None = None
     planes: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    view: Callable[[Volume], Volume] | None = None
 
     def open(self) -> PreparedVolume:
         """Open it.
@@ -53,7 +55,8 @@ class Scan:
         """
         volume = open_volume(self.path, voxel_size_um=self.voxel_size_um or None, units=self.units or None)
         refuse_other_units(volume, self.expects)
-        chosen = SelectedPlanes(volume, self.planes) if self.planes else volume
+        seen = volume if self.view is None else self.view(volume)
+        chosen = SelectedPlanes(seen, self.planes) if self.planes else seen
         return PreparedVolume(chosen, self.transform, self.image_key)
 
 
@@ -71,6 +74,7 @@ class ScanDataset(Dataset[Scan]):
             ``units`` goes first.
         expects: units that the workflow was made for; None takes any.
         unlabelled: leave out the rows of a manifest that have a label.
+        view: see :class:`Scan`.
 
     Raises:
         InputError: if the manifest cannot be read or no row is left.
@@ -91,11 +95,12 @@ class ScanDataset(Dataset[Scan]):
         units: str | None = None,
         expects: Sequence[str] | None = None,
         unlabelled: bool = False,
+        view: Callable[[Volume], Volume] | None = None,
     ) -> None:
         path = Path(path)
         self.is_batch = path.suffix.lower() == ".csv"
         if not self.is_batch:
-            self.scans = [Scan("", path, voxel_size_um, transform, image_key, units, expects)]
+            self.scans = [Scan("", path, voxel_size_um, transform, image_key, units, expects, view=view)]
             return
         manifest = read_manifest(path)
         rows = {index: row for index, row in enumerate(manifest_items(manifest)) if split in (None, row.get("split"))}
@@ -112,7 +117,7 @@ class ScanDataset(Dataset[Scan]):
             row = rows[min(numbers)]
             self.scans.append(
                 Scan(f"scan_{min(numbers):04d}", Path(image), row.get("voxel_size_um") or voxel_size_um, transform,
-                     image_key, row.get("units") or units, expects, planes, numbers)
+                     image_key, row.get("units") or units, expects, planes, numbers, view)
             )  # fmt: skip
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "allocator": ["allocator_is_tuned", "tune_allocator"],
-        "outputs": ["ItemOutput", "LabelOutput", "Output", "ProbabilityOutput"],
+        "outputs": ["ItemOutput", "LabelOutput", "Output", "ProbabilityOutput", "ValueOutput"],
         "patch_output": ["PatchProbabilityOutput", "read_patch_probabilities"],
         "overlap_sweep": ["OverlapSweep"],
         "plan": ["StreamPlan"],

@@ -21,9 +21,10 @@ class Output(ABC):
         name: of the result, ending in ``.ome.zarr``.
     """
 
-    dtype: np.dtype[np.uint8] | np.dtype[np.float16]
+    dtype: np.dtype[np.uint8] | np.dtype[np.float16] | np.dtype[np.float32] | np.dtype[np.int16]
     kind: Literal["label", "image"]
     keys: tuple[str, ...] = ()
+    has_scan_units = False  # whether values are in the units of the scan, which then stand beside them
     derived_from: str = ""  # name of the output that this one is made of, plane by plane, instead of the prediction
 
     def __init__(self, name: str) -> None:
@@ -143,6 +144,59 @@ class ProbabilityOutput(Output):
         if self.dtype == np.float16:
             return value.to(torch.float16)
         return (value * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+    def describe(self) -> dict[str, object]:
+        """See :meth:`Output.describe`."""
+        return {**super().describe(), "dtype": self.dtype.name}
+
+
+class ValueOutput(Output):
+    """Grey values that a network predicts, in the units of the scan: ``prediction * scale + offset``.
+
+    Args:
+        name: of the result.
+        scale: from the network's values to grey values.
+        offset: likewise.
+        channel: of the prediction.
+        activation: "sigmoid" of the channel, or "none" where the network ends in one.
+        dtype: "float32", or "int16": rounded, and cut off at its ends.
+
+    Example:
+        >>> output = ValueOutput("high.ome.zarr", 2000.0, -500.0, activation="none", dtype="int16")
+        >>> output.reduce(torch.tensor([0.5, 1.0]).reshape(1, 1, 1, 2), {}).tolist()
+        [[[500, 1500]]]
+    """
+
+    kind, has_scan_units = "image", True
+
+    def __init__(
+        self,
+        name: str,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        *,
+        channel: int = 0,
+        activation: Literal["sigmoid", "none"] = "sigmoid",
+        dtype: Literal["float32", "int16"] = "float32",
+    ) -> None:
+        super().__init__(name)
+        if dtype not in ("float32", "int16"):
+            raise ValueError(f"dtype must be float32 or int16, got {dtype}.")
+        if activation not in ("sigmoid", "none"):
+            raise ValueError(f"activation must be sigmoid or none, got {activation}.")
+        self.scale, self.offset, self.channel, self.activation = float(scale), float(offset), channel, activation
+        self.dtype = np.dtype(dtype)
+
+    def reduce(self, prediction: torch.Tensor, items: Items) -> torch.Tensor:
+        """See :meth:`Output.reduce`."""
+        if not 0 <= self.channel < len(prediction):
+            raise ValueError(f"channel {self.channel} is not within the {len(prediction)} of the network.")
+        value = prediction[self.channel].float()
+        value = (torch.sigmoid(value) if self.activation == "sigmoid" else value) * self.scale + self.offset
+        if self.dtype == np.float32:
+            return value
+        ends = np.iinfo(np.int16)
+        return value.round().clamp(ends.min, ends.max).to(torch.int16)
 
     def describe(self) -> dict[str, object]:
         """See :meth:`Output.describe`."""

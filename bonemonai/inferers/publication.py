@@ -105,8 +105,9 @@ class Publication:
             scan: gives voxel size and place.
         """
         volume = open_volume(array.path)
-        # neither format has float16
-        dtype = np.dtype(np.float32) if volume.dtype == np.float16 else volume.dtype
+        # neither format has float16, and ImageJ's TIFF no int16
+        narrow = volume.dtype in (np.dtype(np.float16), np.dtype(np.int16))
+        dtype = np.dtype(np.float32) if narrow else volume.dtype
         common: dict[str, Any] = {"shape": volume.shape, "dtype": dtype, "voxel_size_um": scan.voxel_size_um}
         path = self._copies / copied_name(array.path.name, also)
         writer: StackWriter

@@ -201,11 +201,19 @@ class RunFolder:
         if missing:
             raise BonemonaiError(self.output_dir, f"{len(missing)} blocks are missing; start the run again to resume.")
         with write_errors(self.output_dir):
-            for array in store.stores.values():
-                array.finish(self._attributes)
+            for output in self._outputs:
+                array = store.stores[output.name]
+                array.finish({**self._attributes, **self._of_scan(output)})
                 if self._also:
                     self._publication.copy(array, self._also, self._volume)
             self._publication.announce({**self._attributes, "inference": dict(about)}, self._names())
+
+    def _of_scan(self, output: Output) -> dict[str, Any]:
+        """What values that are the scan's own kind take over from it: units and place."""
+        if not output.has_scan_units:
+            return {}
+        affine = self._volume.affine_lps
+        return {"units": self._volume.units, "affine_lps": None if affine is None else affine.tolist()}
 
     def _names(self) -> list[str]:
         """Of everything that is published."""

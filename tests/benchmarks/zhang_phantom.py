@@ -170,8 +170,11 @@ def real_scans(folder: Path, weights: Path) -> None:
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--matrix", default=512, show_default=True)
 @click.option("--epochs", default=None, type=int, help="In place of smoke.json's.")
+@click.option("--only", default="", help="Runs by name, parted by commas, such as full_0,none_2; all by default.")
 @click.option("--real/--no-real", default=True, show_default=True)
-def main(out: Path, study: Path | None, subjects: int, seeds: int, matrix: int, epochs: int | None, real: bool) -> None:
+def main(
+    out: Path, study: Path | None, subjects: int, seeds: int, matrix: int, epochs: int | None, only: str, real: bool
+) -> None:
     """Run it."""
     from bonemonai.phantoms import write_lumbar_study
 
@@ -183,6 +186,7 @@ def main(out: Path, study: Path | None, subjects: int, seeds: int, matrix: int, 
                        splits=(0.5, 0.1, 0.4))  # fmt: skip
     options = {} if epochs is None else {"max_epochs": epochs}
     runs = [(seed, variant) for variant in VARIANTS for seed in range(seeds)]
+    runs = [run for run in runs if not only or f"{run[1]}_{run[0]}" in only.split(",")]
     for seed, variant in runs:
         try:
             with FileLock(out / f".{variant}_{seed}.lock", timeout=0):

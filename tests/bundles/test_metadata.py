@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import torch
 from monai.bundle import create_workflow, verify_net_in_out
+from monai.networks.nets import BasicUNet
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -32,12 +33,14 @@ from tests.conftest import ROOT
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 # of each bundle: overrides of inference.json for a small network, one such network, the config that trains
 ANCHORS = [[8 * n, 8 * n] for n in range(1, 10)]
+FEATURES = [2, 2, 2, 2, 2, 2]
 MULTITASK = {"locator_width": 1, "segmenter_width": 1, "classifier_width": 1, "layers": [1, 1, 1, 1], "crop_size": 64}
 SMALL: dict[str, dict[str, Any]] = {
     "femur_srmct_osteoporosis_mga": {"any": 56, "width": 2},
     "bone_srmct_damage_classification": {"any": 12, "width": 2, "image_size": 16},
     "lumbar_ct_osteoporosis_screening": {"any": 224},
     "lumbar_ct_osteoporosis_multitask": MULTITASK,
+    "microct_super_resolution": {"features": FEATURES},
 }
 # of a network that returns more than one tensor, what MONAI's check is given in its place
 NET_IDS = {"lumbar_ct_osteoporosis_multitask": "logits_def"}
@@ -51,12 +54,16 @@ NETWORKS = {
         BoneClassifier((8, 16, 16, 8), layers=(1, 1, 1, 1), width=1),
         VertebraFusion(32),
     ),
+    "microct_super_resolution": BasicUNet(
+        spatial_dims=2, in_channels=1, out_channels=1, features=FEATURES, norm="batch", upsample="deconv"
+    ),
 }
 TRAINING = {
     "femur_srmct_osteoporosis_mga": "train_segmentation",
     "bone_srmct_damage_classification": "train",
     "lumbar_ct_osteoporosis_screening": "train_classification",
     "lumbar_ct_osteoporosis_multitask": "train",
+    "microct_super_resolution": "train",
 }
 REQUIRED = (
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
@@ -123,13 +130,14 @@ def test_network_takes_and_gives_what_metadata_says(bundle: Path, monkeypatch: p
 
 @pytest.mark.parametrize("kind", ["train", "inference"])
 def test_properties_monai_requires(
-    bundle: Path, kind: str, study: Path, loaded_bone: Path, lumbar_study: Path, tmp_path: Path
+    bundle: Path, kind: str, study: Path, loaded_bone: Path, lumbar_study: Path, murine_study: Path, tmp_path: Path
 ) -> None:
     network = NETWORKS[bundle.name]
     torch.save(network.state_dict(), tmp_path / "model.pt")
     config = TRAINING[bundle.name] if kind == "train" else "inference"
-    data = {"bone": loaded_bone, "lumbar": lumbar_study}.get(bundle.name.split("_", 1)[0], study)
-    scan = next(path for name in ("image", "dicom") for path in data.rglob(name))
+    studies = {"bone": loaded_bone, "lumbar": lumbar_study, "microct": murine_study}
+    data = studies.get(bundle.name.split("_", 1)[0], study)
+    scan = next(path for name in ("image", "dicom", "lr_1.aim") for path in data.rglob(name))
     options = {"checkpoint": str(tmp_path / "model.pt"), "dataset_dir": str(scan if kind == "inference" else data)}
     options |= {"output_dir": str(tmp_path)} if kind == "inference" else {"overwrite": True}
     if bundle.name == "lumbar_ct_osteoporosis_screening" and kind == "inference":
@@ -138,6 +146,8 @@ def test_properties_monai_requires(
         options["segmentation_def#width"] = 2
     if bundle.name == "lumbar_ct_osteoporosis_multitask":
         options |= MULTITASK | ({"pretrained": False, "anchors": ANCHORS} if kind == "train" else {})
+    if bundle.name == "microct_super_resolution":
+        options["features"] = FEATURES
     file = str(bundle / "configs" / f"{config}.json")
     workflow = create_workflow(
         config_file=file, logging_file=False, workflow_type=kind, initialize=["$@bundle_root"], **options

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from bonemonai.data import ScanDataset
+from bonemonai.data import ScanDataset, UpsampledVolume
 from bonemonai.errors import InputError
 
 
@@ -32,6 +32,12 @@ def test_scans_are_named_by_their_row_and_not_by_their_patient(manifest: Path) -
     assert dataset.is_batch
     assert [scan.name for scan in dataset] == ["scan_0000", "scan_0001", "scan_0002"]
     assert [scan.open().volume.voxel_size_um[0] for scan in dataset] == [2, 3, 4]
+
+
+def test_a_view_of_each_scan_is_what_is_inferred(manifest: Path) -> None:
+    dataset = ScanDataset(manifest, voxel_size_um=3, view=UpsampledVolume)
+    assert [scan.open().volume.shape for scan in dataset] == [(6, 8, 10)] * 3
+    assert [scan.open().volume.voxel_size_um[0] for scan in dataset] == [1, 1.5, 2]
 
 
 def test_split_keeps_the_rows_numbers(manifest: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonemonai.inferers import ItemOutput, LabelOutput, Output, ProbabilityOutput
+from bonemonai.inferers import ItemOutput, LabelOutput, Output, ProbabilityOutput, ValueOutput
 
 
 def logits(classes: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
@@ -177,3 +177,23 @@ def test_records_of_different_outputs_differ() -> None:
 def test_names_are_of_ome_zarr_and_of_no_folder(name: str) -> None:
     with pytest.raises(ValueError, match=r"must end in \.ome\.zarr and name no folder"):
         LabelOutput(name)
+
+
+def test_grey_values_in_the_scans_units() -> None:
+    prediction = logits(2)
+    values = ValueOutput("high.ome.zarr", 2000.0, -300.0, channel=1).reduce(prediction, {})
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.sigmoid(prediction[1]) * 2000 - 300)
+    whole = ValueOutput("high.ome.zarr", 1e5, activation="none", dtype="int16").reduce(prediction, {})
+    torch.testing.assert_close(whole, (prediction[0] * 1e5).round().clamp(-32768, 32767).to(torch.int16))
+    assert whole.max() == 32767
+    described = ValueOutput("high.ome.zarr", 2.0, dtype="int16").describe()
+    assert (described["output"], described["scale"], described["dtype"]) == ("ValueOutput", 2.0, "int16")
+
+
+def test_refusals_of_grey_values() -> None:
+    for options, words in (({"dtype": "uint8"}, "dtype must be"), ({"activation": "softmax"}, "activation must be")):
+        with pytest.raises(ValueError, match=words):
+            ValueOutput("high.ome.zarr", **options)
+    with pytest.raises(ValueError, match="channel 2 is not within"):
+        ValueOutput("high.ome.zarr", channel=2).reduce(logits(2), {})

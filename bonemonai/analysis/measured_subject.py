@@ -1,0 +1,85 @@
+"""What is measured: which voxels are bone, and which tissue they lie in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bonemonai.analysis.bone_envelope import CLOSING_UM, BoneEnvelope
+from bonemonai.analysis.bone_segmentation import DENSITY_MG_CM3, BoneSegmentation
+from bonemonai.data.same_grid import refuse_other_grid
+from bonemonai.data.volume import Volume, open_volume
+from bonemonai.errors import InputError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        bone: mask, voxel size known.
+        tissue: mask of the same voxels; None is the whole volume.
+        rules: what bone and tissue are, in words.
+    """
+
+    bone: Volume
+    tissue: Volume | None
+    rules: tuple[str, str]
+
+
+def find_subject(
+    scan: Volume,
+    *,
+    mask: Volume | None = None,
+    threshold: float | None = None,
+    density: float | None = None,
+    tissue: str | Path = "whole",
+    closing_um: float = CLOSING_UM,
+) -> Subject:
+    """Say what bone is in a scan, and what tissue it lies in.
+
+    Args:
+        scan: grey values, densities, or a mask of bone.
+        mask: of bone, on the scan's voxels; then neither threshold nor density is due.
+        threshold: grey value; voxels above it are bone.
+        density: mg HA/cm3; by default 500 of a calibrated scan, and of others none.
+        tissue: "whole", "envelope", or the path of a mask.
+        closing_um: of the envelope; see :class:`bonemonai.analysis.BoneEnvelope`.
+
+    Raises:
+        InputError: if the voxel size is unknown, two ways to find bone are given, or a mask lies on other voxels.
+    """
+    if scan.voxel_size_um is None:
+        raise InputError(scan.path, "does not state its voxel size; say --voxel-size-um.")
+    if mask is not None:
+        if threshold is not None or density is not None:
+            raise InputError(mask.path, "says what bone is; leave --threshold and --density out.")
+        lie_on(mask, scan)
+        bone = BoneSegmentation(mask)
+    else:
+        if threshold is None and density is None and scan.units == "mg HA/cm3":
+            density = DENSITY_MG_CM3
+        bone = BoneSegmentation(scan, density=density, threshold=threshold)
+    if tissue == "whole":
+        return Subject(bone, None, (bone.rule, "whole volume"))
+    if tissue == "envelope":
+        envelope = BoneEnvelope(bone, closing_um=closing_um)
+        return Subject(bone, envelope, (bone.rule, envelope.rule))
+    given = open_volume(tissue)
+    lie_on(given, scan)
+    return Subject(bone, given, (bone.rule, "mask given"))
+
+
+def lie_on(mask: Volume, scan: Volume) -> None:
+    """Refuse a mask of other voxels; one that does not state its voxel size gets the scan's.
+
+    Args:
+        mask: to use with the scan.
+        scan: whose voxels it must lie on.
+
+    Raises:
+        InputError: if shapes or places differ.
+    """
+    refuse_other_grid(mask, scan)
+    if mask.affine_lps is None:
+        mask.affine_lps = scan.affine_lps

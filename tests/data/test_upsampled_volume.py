@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bonemonai.data.upsampled_volume import UpsampledVolume
+from tests.array_volume import ArrayVolume
+
+
+class Held(ArrayVolume):
+    """A calibrated scan that is in memory."""
+
+    def __init__(self, values: np.ndarray, voxel_size_mm: float | None = 0.02) -> None:
+        super().__init__(values, None if voxel_size_mm is None else [1000 * voxel_size_mm] * 3)
+        self.units = "mg HA/cm3"
+
+
+@given(planes=st.integers(1, 6), rows=st.integers(1, 9), factor=st.integers(2, 4), seed=st.integers(0, 99))
+def test_equals_pytorchs_whatever_is_read_at_once(planes: int, rows: int, factor: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(500, 300, (planes, rows, 7)).astype(np.float32)
+    fine = UpsampledVolume(Held(values), factor)
+    mode = {"scale_factor": factor, "mode": "trilinear", "align_corners": False}
+    expected = F.interpolate(torch.from_numpy(values)[None, None], **mode)[0, 0].numpy()
+    assert fine.shape == expected.shape
+    np.testing.assert_allclose(fine.read(), expected, rtol=0, atol=2e-3)
+    cut = sorted(rng.integers(0, fine.shape[0] + 1, 2))
+    if cut[0] < cut[1]:
+        np.testing.assert_array_equal(fine.read(*cut), fine.read()[cut[0] : cut[1]])
+
+
+def test_voxels_fill_the_same_space() -> None:
+    coarse = Held(np.zeros((4, 5, 6), dtype=np.int16))
+    fine = UpsampledVolume(coarse)
+    assert fine.voxel_size_um == pytest.approx((10, 10, 10))
+    assert fine.units == "mg HA/cm3"
+    assert fine.dtype == np.float32
+    # the outer corners of both grids are one point
+    for corner, other in (((-0.5, -0.5, -0.5), (-0.5, -0.5, -0.5)), ((3.5, 4.5, 5.5), (7.5, 9.5, 11.5))):
+        point, same = (volume.affine_lps @ [*at, 1] for volume, at in ((coarse, corner), (fine, other)))
+        np.testing.assert_allclose(point, same, atol=1e-12)
+    assert UpsampledVolume(Held(np.zeros((2, 2, 2), dtype=np.int16), None)).affine_lps is None
+
+
+def test_a_mean_is_kept_and_a_ramp_stays_one() -> None:
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32), (3, 4, 8))
+    fine = UpsampledVolume(Held(np.ascontiguousarray(ramp))).read()
+    np.testing.assert_allclose(np.diff(fine[0, 0, 1:-1]), 0.5, atol=1e-6)
+    assert fine.mean() == pytest.approx(ramp.mean())
+    with pytest.raises(ValueError, match="factor must be >= 2"):
+        UpsampledVolume(Held(np.zeros((2, 2, 2), dtype=np.int16)), 1)
