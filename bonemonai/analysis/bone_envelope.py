@@ -21,7 +21,8 @@ class BoneEnvelope(DerivedVolume):
 
     Gaps in the outline, as vessels leave them, are closed with a disk, then everything that bone surrounds within the
     plane is filled. A crop of open trabeculae has no outline: where bone does not surround marrow, the envelope is
-    little more than bone, and BV/TV of it is near 1; take the whole volume, or a mask, there.
+    little more than bone, and BV/TV of it is near 1; take the whole volume, or a mask, there. In a vertebra the
+    spinal canal is filled, too, where the arch is in the plane: a spine needs a mask of its body.
 
     Args:
         bone: mask, non-zero in bone, voxel size known.

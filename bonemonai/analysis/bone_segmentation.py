@@ -17,6 +17,7 @@ DENSITY_MG_CM3 = 500.0
 SIGMA_VOXELS = 1.2
 SUPPORT_VOXELS = 2
 _DENSITY = "mg HA/cm3"
+_BLOCK_BYTES = 2**26
 
 
 class BoneSegmentation(DerivedVolume):
@@ -115,10 +116,18 @@ class BoneSegmentation(DerivedVolume):
             raise InputError(self.path, f"planes {start} to {stop - 1} hold NaN or infinite values.")
         return values
 
+    def _first_value(self) -> float:
+        for _, block in self.base.blocks(self.base.planes_within(_BLOCK_BYTES)):
+            marked = block[block != 0]
+            if marked.size:
+                return float(marked[0])
+        return 0.0
+
     def _refuse_grey(self, values: NDArray[Any], marked: NDArray[np.bool_]) -> None:
         if not marked.any():
             return
         if self._value is None:
-            self._value = float(values[marked][0])
+            # of the first voxel in the scan, not in what is read: a run that goes on must refuse what it refused before
+            self._value = self._first_value()
         if (values[marked] != self._value).any():
             raise InputError(self.path, "is no mask: it has several values besides 0; say --threshold or --density.")

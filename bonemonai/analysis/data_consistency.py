@@ -13,7 +13,9 @@ from skimage.measure import block_reduce
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.data.ome_zarr_writer import OmeZarrWriter
+from bonemonai.data.same_grid import refuse_other_grid
 from bonemonai.data.units import refuse_other_units
+from bonemonai.data.upsampled_volume import UpsampledVolume
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
@@ -33,7 +35,9 @@ def write_data_consistency(
 
     Writes ``difference.ome.zarr`` (float32, on the coarse grid, in the scans' units) and ``consistency.json``. Where a
     network invents or removes bone the difference is large over many voxels; noise that it takes away differs, too, but
-    at random. What agrees on average may still be wrong within a coarse voxel: nothing can be seen of that here.
+    at random. A fine scan is also sharper than the coarse one's blur: at every edge of bone even the true one differs
+    from it, so that these numbers are to be read beside those of a fine scan that was measured, where there is one.
+    What agrees on average may still be wrong within a coarse voxel: nothing can be seen of that here.
 
     Args:
         output_dir: of both.
@@ -54,21 +58,28 @@ def write_data_consistency(
         OutputError: if there is a map already.
     """
     refuse_other_units(high, [low.units])
+    if low.voxel_size_um is None:
+        raise InputError(low.path, "does not state its voxel size; say --voxel_size_um.")
     factors = {size / coarse for size, coarse in zip(high.shape, low.shape, strict=True)}
     factor = round(factors.copy().pop())
     if factors != {factor} or factor < 2:
         raise InputError(high.path, f"is {high.shape} voxels, and {low.path.name} {low.shape}: no whole multiple.")
+    # files that state no origin put it in the first voxel, half a fine one from where it is: 0.87 along a diagonal
+    refuse_other_grid(high, UpsampledVolume(low, factor), tolerance=1.0)
     sums = _Sums()
     beyond = 0
     folder = Path(output_dir)
     writer = OmeZarrWriter(
-        folder / "difference.ome.zarr", shape=low.shape, dtype="float32", voxel_size_um=low.voxel_size_um or (1, 1, 1),
-        kind="image", overwrite=overwrite, attributes={"units": low.units, **(about or {})},
+        folder / "difference.ome.zarr", shape=low.shape, dtype="float32", voxel_size_um=low.voxel_size_um,
+        kind="image", overwrite=overwrite, attributes={**(about or {}), "units": low.units, **_place(low)},
     )  # fmt: skip
     with writer:
-        for start, block in low.blocks(max(1, low.planes_within(_BLOCK_BYTES) // factor**3)):
+        # multiples of three planes: the smooth difference must not depend on how much is read at once
+        for start, block in low.blocks(3 * max(1, low.planes_within(_BLOCK_BYTES) // factor**3 // 3)):
             stop = start + len(block)
             fine = high.read(factor * start, factor * stop).astype(np.float64)
+            if not (np.isfinite(block).all() and np.isfinite(fine).all()):
+                raise InputError(low.path, f"or what was made of it holds NaN in planes {start} to {stop - 1}.")
             difference = block_reduce(fine, (factor,) * 3, np.mean) - block
             sums.add(difference)
             if trained_range is not None:
@@ -79,6 +90,10 @@ def write_data_consistency(
         found["beyond_training"] = beyond / found["voxels"]
     write_json(folder / "consistency.json", {"note": NOT_A_DEVICE, "units": low.units, **found, **(about or {})})
     return found
+
+
+def _place(volume: Volume) -> dict[str, Any]:
+    return {} if volume.affine_lps is None else {"affine_lps": volume.affine_lps.tolist()}
 
 
 class _Sums:

@@ -33,7 +33,7 @@ def find_subject(
     mask: Volume | None = None,
     threshold: float | None = None,
     density: float | None = None,
-    tissue: str | Path = "whole",
+    tissue: str | Path | None = None,
     closing_um: float = CLOSING_UM,
 ) -> Subject:
     """Say what bone is in a scan, and what tissue it lies in.
@@ -43,7 +43,8 @@ def find_subject(
         mask: of bone, on the scan's voxels; then neither threshold nor density is due.
         threshold: grey value; voxels above it are bone.
         density: mg HA/cm3; by default 500 of a calibrated scan, and of others none.
-        tissue: "whole", "envelope", or the path of a mask.
+        tissue: "whole", "envelope", or the path of a mask; by default the envelope where bone is found by its density,
+            as David et al. measured BA/TA, and else the whole volume.
         closing_um: of the envelope; see :class:`bonemonai.analysis.BoneEnvelope`.
 
     Raises:
@@ -60,6 +61,8 @@ def find_subject(
         if threshold is None and density is None and scan.units == "mg HA/cm3":
             density = DENSITY_MG_CM3
         bone = BoneSegmentation(scan, density=density, threshold=threshold)
+    if tissue is None:
+        tissue = "whole" if density is None else "envelope"
     if tissue == "whole":
         return Subject(bone, None, (bone.rule, "whole volume"))
     if tissue == "envelope":
@@ -67,7 +70,7 @@ def find_subject(
         return Subject(bone, envelope, (bone.rule, envelope.rule))
     given = open_volume(tissue)
     lie_on(given, scan)
-    return Subject(bone, given, (bone.rule, "mask given"))
+    return Subject(bone, BoneSegmentation(given), (bone.rule, "mask given"))  # refuses what is no mask
 
 
 def lie_on(mask: Volume, scan: Volume) -> None:

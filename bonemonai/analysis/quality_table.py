@@ -36,7 +36,7 @@ class QualityTable:
         OutputError: if there is one already; at construction.
         InputError: if nothing went through.
 
-    Attach to MONAI's evaluator with ``decollate=False``; its batches have ``image``, ``high`` and ``subject``.
+    Attach to MONAI's evaluator with ``decollate=False``; a batch has ``image``, ``high``, ``specimen`` and ``plane``.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class QualityTable:
         images = {"lr": low, "dl": self.restore(output["pred"].detach().float()).cpu()}
         images |= {name: make(low) for name, make in self.further.items()}
         planes = torch.as_tensor(batch["plane"]).tolist()
-        for index, subject in enumerate(batch["subject"]):
+        for index, specimen in enumerate(batch["specimen"]):
             one = {name: [values[index, 0].numpy()] for name, values in images.items()}
-            table = plane_quality(str(subject), [torch.as_tensor(batch["high"])[index, 0].cpu().numpy()], one)
+            table = plane_quality(str(specimen), [torch.as_tensor(batch["high"])[index, 0].cpu().numpy()], one)
             self._parts.append(table.assign(plane=planes[index]))
 
     def _write(self, engine: Any) -> None:

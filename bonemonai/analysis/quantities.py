@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -39,14 +40,18 @@ def format_quantities(quantities: Sequence[Quantity], style: Format = "text") ->
         'BV/TV 0.25 1\nbone grey_>_63 -'
     """
     if style == "json":
-        # NaN is no JSON
-        rows = [{**row._asdict(), "value": None if row.value != row.value else row.value} for row in quantities]
-        return json.dumps(rows, indent=2)
+        # NaN and infinity are no JSON
+        rows = [{**row._asdict(), "value": row.value if _is_finite(row.value) else None} for row in quantities]
+        return json.dumps(rows, indent=2, allow_nan=False)
     if style == "csv":
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([Quantity._fields, *quantities])
         return stream.getvalue().rstrip("\n")
     return "\n".join(f"{name} {_short(value)} {unit}" for name, value, unit in quantities)
+
+
+def _is_finite(value: float | int | str) -> bool:
+    return isinstance(value, str) or math.isfinite(value)
 
 
 def _short(value: float | int | str) -> str:

@@ -166,27 +166,32 @@ def read_resolution_manifest(
     return manifest.reset_index(drop=True)
 
 
-def resolution_rows(manifest: pd.DataFrame, split: str | None = None, **options: Any) -> list[dict[Hashable, Any]]:
+def resolution_rows(
+    manifest: pd.DataFrame, split: str | None = None, *, units: str | None = None, **options: Any
+) -> list[dict[Hashable, Any]]:
     """Open the pairs of a split, as rows for :class:`bonemonai.data.PlaneDataset`.
 
     Args:
         manifest: as :func:`read_resolution_manifest` returns it.
         split: "train", "val" or "test"; None takes all rows.
+        units: of scans that do not state them, where the manifest does not either.
         options: see :class:`ResolutionPair`.
 
     Returns:
         Rows with ``image``, the up-sampled coarse scan, and ``high``, the fine one, both open volumes; ``path``, that
-        of the fine scan, and ``lr``.
+        of the fine scan, and ``lr``; ``specimen``, the subject, its site and the frame averages: what is scored apart.
 
     Raises:
         InputError: see :class:`ResolutionPair`.
     """
     rows = []
     for row in manifest_items(manifest, split):
-        pair = open_resolution_pair(row, **options)
+        pair = open_resolution_pair({**row, "units": row.get("units") or units}, **options)
         if pair.shift_voxels is not None:
             logger.info("%s: registered to %s fine voxels.", row["subject"], np.round(pair.shift_voxels, 1).tolist())
         kept = {key: value for key, value in row.items() if key not in ("voxel_size_um", "units")}
+        parts = [row["subject"], row.get("site"), f"{row['lr_frames']} frames" if row.get("lr_frames") else None]
+        kept["specimen"] = " ".join(str(part) for part in parts if part)
         rows.append({**kept, "path": row["image"], "image": pair.low, "high": pair.high})
     return rows
 

@@ -8,12 +8,13 @@ from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
 
-def refuse_other_grid(mask: Volume, scan: Volume) -> None:
-    """Refuse a mask that does not lie on its scan's voxels, to a tenth of a voxel.
+def refuse_other_grid(mask: Volume, scan: Volume, *, tolerance: float = 0.1) -> None:
+    """Refuse a mask that does not lie on its scan's voxels.
 
     Args:
         mask: or any other volume that a voxel of the scan is looked up in.
         scan: it must fit.
+        tolerance: voxels that their corners may be apart.
 
     Raises:
         InputError: naming the mask.
@@ -27,5 +28,5 @@ def refuse_other_grid(mask: Volume, scan: Volume) -> None:
     ]  # fmt: skip
     off = np.linalg.norm((corners @ (mask.affine_lps - scan.affine_lps).T)[:, :3], axis=1).max()
     voxel = float(np.linalg.norm(scan.affine_lps[:3, :3], axis=0).min())
-    if off > 0.1 * voxel:
+    if off > tolerance * voxel:
         raise InputError(mask.path, f"does not lie on its scan: corners are {off:.3g} mm apart.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 from bonemonai.data.derived_volume import DerivedVolume
 from bonemonai.data.volume import Volume
+from bonemonai.errors import InputError
+
+_SAME_SIZE = 0.05
 
 
 class UpsampledVolume(DerivedVolume):
@@ -23,20 +27,24 @@ class UpsampledVolume(DerivedVolume):
     Args:
         base: the coarse scan.
         factor: voxels that a voxel's edge is cut into, 2 or more; 2 in the paper.
+        expects_voxel_size_um: (plane, row, column) of the coarse scan, to within 5 %; None takes any.
 
     Shape:
         read() returns float32, (planes, rows, columns) times ``factor``.
 
     Raises:
+        InputError: if the coarse scan's voxels are of another size than expected, or of none that is known.
         ValueError: if the factor is below 2.
 
     Source:
         David et al., 2.3; the rule is that of ``torch.nn.functional.interpolate`` with ``align_corners=False``.
     """
 
-    def __init__(self, base: Volume, factor: int = 2) -> None:
+    def __init__(self, base: Volume, factor: int = 2, *, expects_voxel_size_um: Sequence[float] | None = None) -> None:
         if factor < 2:
             raise ValueError(f"factor must be >= 2 (voxels that an edge is cut into), got {factor}.")
+        if expects_voxel_size_um is not None:
+            _refuse_other_size(base, expects_voxel_size_um)
         self.factor = factor
         planes, rows, columns = (factor * size for size in base.shape)
         affine = None
@@ -63,3 +71,11 @@ class UpsampledVolume(DerivedVolume):
         above = np.minimum(below + 1, self.base.shape[0] - 1)
         blended: NDArray[Any] = fine[below - first] * (1 - weights) + fine[above - first] * weights
         return blended
+
+
+def _refuse_other_size(volume: Volume, expected: Sequence[float]) -> None:
+    own = volume.voxel_size_um
+    if own is None or any(abs(one - wanted) > _SAME_SIZE * wanted for one, wanted in zip(own, expected, strict=True)):
+        found = "no voxel size that is stated" if own is None else f"voxels of {' x '.join(f'{n:g}' for n in own)} um"
+        wanted = " x ".join(f"{n:g}" for n in expected)
+        raise InputError(volume.path, f"has {found}; this was made for {wanted} um.")

@@ -40,8 +40,9 @@ class MurineSpecimen:
     Attributes:
         site: "femur", its distal metaphysis, or "spine", a lumbar vertebra.
         seed: of its random numbers.
-        tb_th_um: thickness of trabeculae as they are built.
-        tb_sp_um: space between them, where they are densest.
+        tb_th_um: drawn thickness of trabeculae; spheres fitted to what is built are up to 1.3 times as large, since
+            rods are wider than plates.
+        tb_sp_um: drawn space between them, where they are densest; that of spheres is up to a quarter larger.
         plateness: 0 for rods, 1 for plates.
         ct_th_um: thickness of the shell; the femur's in the diaphysis, towards the growth plate it is half of that
             but no less than 100 um.

@@ -167,8 +167,8 @@ def _write_case(folder: Path, case: MurineCase, settings: Mapping[str, Any], ove
     truth = {
         "patient": case.patient,
         "bv_tv": round(counts[TRABECULAR] / space, 6) if space else None,
-        "tb_th_um": round(case.specimen.tb_th_um, 3),
-        "tb_sp_um": round(case.specimen.tb_sp_um, 3),
+        "drawn_tb_th_um": round(case.specimen.tb_th_um, 3),
+        "drawn_tb_sp_um": round(case.specimen.tb_sp_um, 3),
         "specimen": asdict(case.specimen),
         "field_corner_um": list(corner),
         "lr_offset_um": list(case.lr_offset_um),

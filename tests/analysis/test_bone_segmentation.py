@@ -58,6 +58,13 @@ def test_mask_is_taken_as_it_is() -> None:
     values[3, 4, 5] = 7
     with pytest.raises(InputError, match=r"is no mask: it has several values besides 0; say --threshold or --density"):
         in_blocks(BoneSegmentation(ArrayVolume(values)), 1)
+    # of a run that goes on at the last plane, too, where this other value is the first one met
+    values[:3] = values[3, :4] = 0
+    values[0, 0, 0] = 255
+    values[3] = (values[3] > 0) * np.uint8(7)
+    assert values[3].any()
+    with pytest.raises(InputError, match="is no mask"):
+        BoneSegmentation(ArrayVolume(values)).read(3, 4)
 
 
 def test_isq_is_calibrated_by_its_header(tmp_path: Path) -> None:

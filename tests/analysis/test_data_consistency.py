@@ -30,6 +30,7 @@ def test_the_difference_is_the_mean_less_what_was_measured(tmp_path: Path) -> No
     np.testing.assert_allclose(volume.read(), expected, atol=1e-3)
     assert volume.voxel_size_um == pytest.approx((20, 20, 20))
     assert volume.units == "mg HA/cm3"
+    np.testing.assert_allclose(volume.affine_lps, Held(coarse, 0.02).affine_lps)
     assert found["mean_difference"] == pytest.approx(expected.mean(), abs=1e-6)
     assert found["sd_difference"] == pytest.approx(expected.std(), rel=1e-6)
     assert found["largest_difference"] == pytest.approx(np.abs(expected).max(), rel=1e-6)
@@ -54,7 +55,7 @@ def test_bone_that_was_invented_shows(tmp_path: Path) -> None:
 def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coarse, fine = scans()
     whole = write_data_consistency(tmp_path / "a", Held(coarse, 0.02), Held(fine, 0.01))
-    monkeypatch.setattr(data_consistency, "_BLOCK_BYTES", 8 * 3 * 18 * 24 * 4)
+    monkeypatch.setattr(data_consistency, "_BLOCK_BYTES", 8 * 3 * 18 * 24 * 4)  # three planes
     parts = write_data_consistency(tmp_path / "b", Held(coarse, 0.02), Held(fine, 0.01))
     assert parts == pytest.approx(whole)
     first, second = (open_volume(tmp_path / name / "difference.ome.zarr").read() for name in "ab")
@@ -67,6 +68,18 @@ def test_refusals(tmp_path: Path) -> None:
         write_data_consistency(tmp_path, Held(coarse, 0.02), Held(fine[:-1], 0.01))
     with pytest.raises(InputError, match="no whole multiple"):
         write_data_consistency(tmp_path, Held(coarse, 0.02), Held(coarse, 0.02))
+    with pytest.raises(InputError, match="does not state its voxel size"):
+        write_data_consistency(tmp_path, Held(coarse, None), Held(fine, 0.01))
+    elsewhere = Held(fine, 0.01)
+    elsewhere.affine_lps = elsewhere.affine_lps.copy()
+    elsewhere.affine_lps[0, 3] += 5
+    with pytest.raises(InputError, match="does not lie on its scan"):
+        write_data_consistency(tmp_path, Held(coarse, 0.02), elsewhere)
+    holed = coarse.copy()
+    holed[5, 6, 7] = np.nan
+    with pytest.raises(InputError, match="holds NaN in planes"):
+        write_data_consistency(tmp_path, Held(holed, 0.02), Held(fine, 0.01))
+    assert not (tmp_path / "difference.ome.zarr").exists()
     other = Held(fine, 0.01)
     other.units = "raw"
     with pytest.raises(InputError, match="raw"):

@@ -18,7 +18,10 @@ def test_calibrated_scan_has_a_density_by_default() -> None:
     volume.values[2:5, 2:5, 2:5] = 2000
     volume.units = "mg HA/cm3"
     assert find_subject(volume).rules[0].startswith(">= 500 mg HA/cm3 after Gaussian of sigma 1.2, support 2 voxels")
-    assert find_subject(volume, threshold=700).rules[0] == "density > 700"
+    assert find_subject(volume, threshold=700).rules == ("density > 700", "whole volume")
+    # as BA/TA is measured; what bone does not fill of the file is no tissue
+    assert find_subject(volume).rules[1].startswith("bone envelope")
+    assert find_subject(volume, tissue="whole").rules[1] == "whole volume"
     assert find_subject(volume, tissue="envelope").rules[1].startswith("bone envelope, filled in each plane")
 
 
@@ -41,6 +44,11 @@ def test_tissue_of_a_file(tmp_path: Path) -> None:
     assert subject.rules[1] == "mask given"
     assert subject.tissue is not None
     assert subject.tissue.voxel_size_um == SIZE
+    tifffile.imwrite(tmp_path / "grey.tif", scan.values, photometric="minisblack")
+    grey = find_subject(scan, threshold=30, tissue=tmp_path / "grey.tif").tissue
+    assert grey is not None
+    with pytest.raises(InputError, match=r"grey.tif: is no mask"):
+        grey.read()
 
 
 def test_refusals(tmp_path: Path) -> None:

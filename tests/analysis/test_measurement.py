@@ -120,5 +120,10 @@ def test_refusals(scan: Volume) -> None:
         measure_bone(find_subject(scan, threshold=255))
     with pytest.raises(InputError, match="several values besides 0"):
         measure_bone(find_subject(scan))
+    lacunae = ArrayVolume(np.ones(scan.shape, np.uint8), None)
+    with pytest.raises(InputError, match="is counted in whole volumes only; leave --tv out"):
+        measure_bone(find_subject(scan, threshold=140, tissue="envelope"), groups=[], lacunae=lacunae)
+    with pytest.raises(InputError, match="is no mask"):
+        measure_bone(find_subject(scan, threshold=140), groups=[], lacunae=ArrayVolume(scan.read(), None))
     with pytest.raises(InputError, match=f"must be of {', '.join(GROUPS)}, got colour"):
         measure_bone(find_subject(scan, threshold=140), groups=["colour"])

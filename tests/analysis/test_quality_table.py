@@ -19,7 +19,7 @@ def batches(count: int = 4) -> list[dict[str, Any]]:
     low = high + 0.2 * torch.randn(high.shape, generator=generator)
     return [
         {"image": low[2 * n : 2 * n + 2], "high": high[2 * n : 2 * n + 2], "plane": torch.tensor([n, n]),
-         "subject": ["s0", "s1"]}
+         "specimen": ["s0", "s1"]}
         for n in range(count)
     ]  # fmt: skip
 

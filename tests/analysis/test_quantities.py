@@ -10,13 +10,15 @@ def test_formats() -> None:
     rows = [
         Quantity("BV/TV", 0.123456789, "1"),
         Quantity("DA.MIL", float("nan"), "1"),
+        Quantity("Tb.Sp.plate", float("inf"), "mm"),
         Quantity("bone", "grey > 6", "-"),
     ]
-    assert format_quantities(rows) == "BV/TV 0.123457 1\nDA.MIL nan 1\nbone grey_>_6 -"
+    assert format_quantities(rows) == "BV/TV 0.123457 1\nDA.MIL nan 1\nTb.Sp.plate inf mm\nbone grey_>_6 -"
     assert format_quantities(rows, "csv").splitlines()[:2] == ["name,value,unit", "BV/TV,0.123456789,1"]
     assert json.loads(format_quantities(rows, "json")) == [
         {"name": "BV/TV", "value": 0.123456789, "unit": "1"},
         {"name": "DA.MIL", "value": None, "unit": "1"},
+        {"name": "Tb.Sp.plate", "value": None, "unit": "mm"},
         {"name": "bone", "value": "grey > 6", "unit": "-"},
     ]
 

@@ -85,6 +85,7 @@ def test_training_learns_and_says_what_it_scaled_by(weights: str) -> None:
     low, high = card["options"]["grey_range"]
     assert low < 0 < 900 < high  # mg HA/cm3: noise in air, and bone
     assert (card["options"]["units"], card["options"]["factor"]) == ("mg HA/cm3", 2)
+    assert card["options"]["lr_voxel_size_um"] == pytest.approx([20, 20, 20])
     assert card["trained_on"]["kind"] == "synthetic"
 
 
@@ -92,6 +93,7 @@ def test_evaluation_compares_specimen_by_specimen(manifest: str, weights: str, t
     workflow("train", "evaluate", manifest_path=manifest, checkpoint=weights, output_dir=str(tmp_path / "a")).run()
     specimens = pd.read_csv(tmp_path / "a" / "specimens.csv").set_index(["specimen", "method"])
     assert len(specimens) == 4  # one test specimen a site, before and after
+    assert all(name.endswith("1 frames") for name, _ in specimens.index)
     gain = specimens.xs("dl", level="method")["psnr_db"] - specimens.xs("lr", level="method")["psnr_db"]
     assert (gain > 0).all()
     # trained at one frame average, tested at three, on one site
@@ -134,6 +136,12 @@ def test_a_scan_keeps_its_calibration_and_halves_its_voxels(study: Path, weights
     # nearer to the fine scan than what went in
     errors = [float(((image - fine.read()) ** 2).mean()) for image in (found.read().astype(float), upsampled)]
     assert errors[0] < errors[1]
+
+
+def test_a_scan_of_another_voxel_size_is_refused(study: Path, weights: str, tmp_path: Path) -> None:
+    fine = str(study / pd.read_csv(study / "manifest.csv")["image"].iloc[0])
+    options = {"dataset_dir": fine, "checkpoint": weights, "output_dir": str(tmp_path / "out")}
+    assert "this was made for 20 x 20 x 20 um" in refusal("inference", **options)
 
 
 def test_what_was_made_is_compared_with_what_was_measured(study: Path, weights: str, tmp_path: Path) -> None:

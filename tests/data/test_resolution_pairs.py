@@ -116,6 +116,7 @@ def test_pairs_of_a_split_are_rows_of_planes(tmp_path: Path) -> None:
     manifest = read_resolution_manifest(study(tmp_path), frames=3)
     rows = resolution_rows(manifest, "train")
     assert [row["subject"] for row in rows] == ["subject_00", "subject_01"]
+    assert [row["specimen"] for row in rows] == ["subject_00 femur 3 frames", "subject_01 spine 3 frames"]
     dataset = PlaneDataset(rows, ("image", "high"), progress=False, expects=("mg HA/cm3",))
     assert len(dataset) == 32
     item = dataset[17]
@@ -144,3 +145,12 @@ def test_the_range_is_that_of_the_training_specimens(tmp_path: Path) -> None:
     assert grey_range(rows) == (min(map(np.min, values)), max(map(np.max, values)))
     with pytest.raises(InputError, match="has no scan"):
         grey_range([])
+
+
+def test_units_that_neither_scan_nor_manifest_states(tmp_path: Path) -> None:
+    path = study(tmp_path, specimens=1)
+    rows = pd.read_csv(path, dtype=str)
+    rows.drop(columns="units").to_csv(path, index=False)
+    manifest = read_resolution_manifest(path, frames=1)
+    assert resolution_rows(manifest)[0]["high"].units == "raw"
+    assert resolution_rows(manifest, units="mg HA/cm3")[0]["high"].units == "mg HA/cm3"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bonemonai.data.upsampled_volume import UpsampledVolume
+from bonemonai.errors import InputError
 from tests.array_volume import ArrayVolume
 
 
@@ -53,3 +54,12 @@ def test_a_mean_is_kept_and_a_ramp_stays_one() -> None:
     assert fine.mean() == pytest.approx(ramp.mean())
     with pytest.raises(ValueError, match="factor must be >= 2"):
         UpsampledVolume(Held(np.zeros((2, 2, 2), dtype=np.int16)), 1)
+
+
+def test_a_scan_of_another_voxel_size_is_refused() -> None:
+    values = np.zeros((2, 2, 2), dtype=np.int16)
+    assert UpsampledVolume(Held(values, 0.0205), expects_voxel_size_um=(20, 20, 20)).shape == (4, 4, 4)
+    with pytest.raises(InputError, match=r"has voxels of 10 x 10 x 10 um; this was made for 20 x 20 x 20 um"):
+        UpsampledVolume(Held(values, 0.01), expects_voxel_size_um=(20, 20, 20))
+    with pytest.raises(InputError, match="has no voxel size that is stated"):
+        UpsampledVolume(Held(values, None), expects_voxel_size_um=(20, 20, 20))

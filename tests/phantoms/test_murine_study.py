@@ -91,7 +91,7 @@ def test_truth_lies_on_hr_and_agrees_with_it(path: Path) -> None:
         truth = json.loads((path.parent / row["patient"] / "truth.json").read_text())
         assert truth["bv_tv"] == pytest.approx((kinds == 2).sum() / np.isin(kinds, (2, 3)).sum(), abs=1e-6)
         assert 0.02 < truth["bv_tv"] < 0.35
-        assert 40 <= truth["tb_th_um"] <= 60
+        assert 40 <= truth["drawn_tb_th_um"] <= 60
         assert truth["lr_offset_um"] == [0, 0, 0]
         assert truth["specimen"]["site"] == row["site"]
 
