@@ -54,7 +54,7 @@ def test_advice_is_research_wording() -> None:
             assert "\n" not in found.advice
             assert "{" not in found.advice
             assert not re.search(r"\b(diagnos|you|must|should|prescri|patient has)", found.advice)
-            assert "the paper" in found.advice
+            assert "Tang et al." in found.advice
     assert len(seen) == 5
     assert decide((0.4, 0.5, 0.1)).advice.startswith("normal and low bone mass have comparable probabilities; nothing")
     assert decide((0.0, 0.1, 0.9)).advice.startswith("probability of osteoporosis is high; Tang et al. suggest regular")
