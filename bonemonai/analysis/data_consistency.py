@@ -54,7 +54,8 @@ def write_data_consistency(
         and with ``trained_range`` the share ``beyond_training`` of coarse voxels.
 
     Raises:
-        InputError: if the fine scan is not a whole number of times as fine along each axis, or units differ.
+        InputError: if the fine scan is not a whole number of times as fine along each axis or lies elsewhere, units
+            differ, the coarse scan's voxel size is unknown, or a value is not finite.
         OutputError: if there is a map already.
     """
     refuse_other_units(high, [low.units])

@@ -14,16 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import create_workflow
 
 from bonemonai.data import SliceDataset, manifest_items, open_volume, read_damage_fold, read_manifest
 from bonemonai.engines import weights_card
-from bonemonai.errors import find_bonemonai_error
 from bonemonai.networks import DamageCNN, TransferResNet50, TriplanarClassifier
 from bonemonai.transforms import SaturateIntensity
-from tests.conftest import ROOT
+from tests.bundle_runs import BundleRuns
 
-BUNDLE = ROOT / "bundles" / "bone_srmct_damage_classification"
+RUNS = BundleRuns("bone_srmct_damage_classification")
+BUNDLE, files, workflow, refusal = RUNS.folder, RUNS.files, RUNS.workflow, RUNS.refusal
 TINY = {"width": 2, "image_size": 24, "layers": 2, "max_epochs": 2}
 
 
@@ -34,21 +33,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
     assert not (BUNDLE / "eval").exists()
     assert not (BUNDLE / "models").exists()
-
-
-def files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
-def workflow(*names: str, **options: Any) -> Any:
-    return create_workflow(config_file=files(*names), logging_file=False, **options)
-
-
-def refusal(*names: str, **options: Any) -> str:
-    """The one line that a run ends with."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        workflow(*names, **options).run()
-    return str(find_bonemonai_error(caught.value))
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import create_workflow
 
 from bonemonai.data import CONDITIONS, open_volume, read_lumbar_manifest
 from bonemonai.engines import weights_card
-from bonemonai.errors import find_bonemonai_error
 from bonemonai.losses.multitask_loss import TASKS
+from tests.bundle_runs import BundleRuns
 from tests.conftest import ROOT
 
-BUNDLE = ROOT / "bundles" / "lumbar_ct_osteoporosis_multitask"
+RUNS = BundleRuns("lumbar_ct_osteoporosis_multitask")
+BUNDLE, files, workflow, refusal = RUNS.folder, RUNS.files, RUNS.workflow, RUNS.refusal
 # widths of a few channels, slices of 128 pixels
 TINY: dict[str, Any] = {
     "locator_width": 4, "segmenter_width": 2, "classifier_width": 2, "image_size": 128, "pixel_mm": None,
@@ -41,24 +41,8 @@ SHORT: dict[str, Any] = {
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test runs from a folder that has nothing to do with the bundle, and leaves nothing in it."""
     monkeypatch.chdir(tmp_path)
-    before = sorted(BUNDLE.rglob("*"))
-    yield
-    assert sorted(BUNDLE.rglob("*")) == before
-
-
-def files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
-def workflow(*names: str, **options: Any) -> Any:
-    return create_workflow(config_file=files(*names), logging_file=False, **options)
-
-
-def refusal(*names: str, **options: Any) -> str:
-    """The one line that a run ends with."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        workflow(*names, **options).run()
-    return str(find_bonemonai_error(caught.value))
+    with RUNS.untouched():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import create_workflow
 
 from bonemonai.data import CONDITIONS
 from bonemonai.engines import weights_card
-from bonemonai.errors import find_bonemonai_error
 from bonemonai.networks import PairClassifier, torchvision_classifier
-from tests.conftest import ROOT
+from tests.bundle_runs import BundleRuns
 from tests.networks.torchvision_models import torchvision_models
 
-BUNDLE = ROOT / "bundles" / "lumbar_ct_osteoporosis_multitask"
+RUNS = BundleRuns("lumbar_ct_osteoporosis_multitask")
+BUNDLE, files, workflow, refusal = RUNS.folder, RUNS.files, RUNS.workflow, RUNS.refusal
 SMALL = ("train_baseline", "shufflenet", "smoke_baseline")
 # of three outputs: torchvision's counts of a thousand, without what the last layer has fewer
 PARAMETERS = {
@@ -39,21 +37,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     for name in ("models", "eval"):
         written = {path.stem for path in (BUNDLE / name).rglob("*")} & {*PARAMETERS, "predictions"}
         assert not written
-
-
-def files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
-def workflow(*names: str, **options: Any) -> Any:
-    return create_workflow(config_file=files(*names), logging_file=False, **options)
-
-
-def refusal(*names: str, **options: Any) -> str:
-    """The one line that a run ends with."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        workflow(*names, **options).run()
-    return str(find_bonemonai_error(caught.value))
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import create_workflow
 
 from bonemonai.data import CONDITIONS, open_volume, read_lumbar_manifest
 from bonemonai.engines import weights_card
-from bonemonai.errors import find_bonemonai_error
 from bonemonai.networks import BCCNet, MSNet, TransferDenseNet121
 from bonemonai.phantoms import write_lumbar_study
+from tests.bundle_runs import BundleRuns
 from tests.conftest import ROOT
 
-BUNDLE = ROOT / "bundles" / "lumbar_ct_osteoporosis_screening"
+RUNS = BundleRuns("lumbar_ct_osteoporosis_screening")
+BUNDLE, files, workflow, refusal = RUNS.folder, RUNS.files, RUNS.workflow, RUNS.refusal
 SHIPPED = BUNDLE / "models"
 TINY = {"width": 8, "layers": 7, "constant_epochs": 6, "decay_epochs": 2, "batch_size": 4, "foreground_weight": 50}
 TINY_CLASSIFIER = {"crop_size": 48, "image_size": 128, "max_epochs": 10, "learning_rate": 0.05}
@@ -34,24 +34,8 @@ TINY_CLASSIFIER = {"crop_size": 48, "image_size": 128, "max_epochs": 10, "learni
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test runs from a folder that has nothing to do with the bundle, and leaves nothing in it."""
     monkeypatch.chdir(tmp_path)
-    before = sorted(BUNDLE.rglob("*"))
-    yield
-    assert sorted(BUNDLE.rglob("*")) == before
-
-
-def files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
-def workflow(*names: str, **options: Any) -> Any:
-    return create_workflow(config_file=files(*names), logging_file=False, **options)
-
-
-def refusal(*names: str, **options: Any) -> str:
-    """The one line that a run ends with."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        workflow(*names, **options).run()
-    return str(find_bonemonai_error(caught.value))
+    with RUNS.untouched():
+        yield
 
 
 @pytest.fixture(scope="module")

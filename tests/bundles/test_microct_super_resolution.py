@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import create_workflow
 
 from bonemonai.data import UpsampledVolume, open_volume
 from bonemonai.engines import weights_card
-from bonemonai.errors import find_bonemonai_error
-from tests.conftest import ROOT
+from tests.bundle_runs import BundleRuns
 
-BUNDLE = ROOT / "bundles" / "microct_super_resolution"
+RUNS = BundleRuns("microct_super_resolution")
+BUNDLE, files, workflow, refusal = RUNS.folder, RUNS.files, RUNS.workflow, RUNS.refusal
 TINY: dict[str, Any] = {
     "features": [8, 8, 16, 16, 32, 8],
     "patch_size": 48,
@@ -34,24 +33,8 @@ TINY: dict[str, Any] = {
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test runs from a folder that has nothing to do with the bundle, and leaves nothing in it."""
     monkeypatch.chdir(tmp_path)
-    before = sorted(BUNDLE.rglob("*"))
-    yield
-    assert sorted(BUNDLE.rglob("*")) == before
-
-
-def files(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
-def workflow(*names: str, **options: Any) -> Any:
-    return create_workflow(config_file=files(*names), logging_file=False, **options)
-
-
-def refusal(*names: str, **options: Any) -> str:
-    """The one line that a run ends with."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        workflow(*names, **options).run()
-    return str(find_bonemonai_error(caught.value))
+    with RUNS.untouched():
+        yield
 
 
 @pytest.fixture(scope="module")
