@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from bonemonai.analysis.lattice_lines import OFFSETS, Offset, pairs
+from bonemonai.analysis.labelled_slabs import LabelledSlab, Neighbours, Read, measure_pieces, number_pieces
+from bonemonai.analysis.slab_arrays import Arrays, SlabArrays
 
 
 class Pieces(NamedTuple):
@@ -27,7 +24,7 @@ class Pieces(NamedTuple):
 
 
 def count_pieces(
-    read: Callable[[int, int], NDArray[np.bool_]], slabs: Iterable[slice], depth: int, *, neighbours: Literal[6, 26]
+    read: Read, slabs: Iterable[slice], depth: int, *, neighbours: Neighbours, kept: SlabArrays | None = None
 ) -> Pieces:
     """Count connected pieces, a slab at a time; one that crosses slabs is counted once.
 
@@ -39,6 +36,10 @@ def count_pieces(
         depth: number of planes.
         neighbours: 26 joins voxels that share a corner, 6 those that share a face. Bone is counted by 26, and what it
             encloses by 6.
+        kept: of finished slabs, which are not read again; None keeps none.
+
+    Raises:
+        ResumeError: if what was kept is of another source, or damaged.
 
     Example:
         >>> mask = np.zeros((4, 5, 5), dtype=bool)
@@ -49,26 +50,15 @@ def count_pieces(
         >>> count_pieces(lambda start, stop: mask[start:stop], slabs, 4, neighbours=6)
         Pieces(number=2, enclosed=2)
     """
-    structure = ndimage.generate_binary_structure(3, 1 if neighbours == 6 else 3)
-    across: list[Offset] = [offset for offset in OFFSETS if offset[0] and (neighbours == 26 or not any(offset[1:]))]
-    joins, touching = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
-    total, last = 0, None
-    for slab in slabs:
-        labels, count = ndimage.label(read(slab.start, slab.stop), structure=structure)
-        numbered = np.where(labels > 0, labels + np.int64(total), 0)
-        faces = [numbered[:, i] for i in (0, -1)] + [numbered[:, :, i] for i in (0, -1)]
-        faces += [numbered[0]] * (slab.start == 0) + [numbered[-1]] * (slab.stop == depth)
-        touching += [np.unique(face) for face in faces]
-        if last is not None:
-            for offset in across:
-                near, far = pairs(np.pad(np.stack([last, numbered[0]]), ((0, 0), (1, 1), (1, 1))), offset)
-                both = (near > 0) & (far > 0)
-                joins.append(np.unique(np.stack([near[both], far[both]], axis=1), axis=0))
-        last, total = numbered[-1].copy(), total + count
-    if not total:
-        return Pieces(0, 0)
-    links = np.concatenate(joins) - 1
-    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(total, total))
-    number, belongs = connected_components(graph, directed=False)
-    reached = np.unique(np.concatenate(touching))
-    return Pieces(int(number), int(number) - len(np.unique(belongs[reached[reached > 0] - 1])))
+
+    def touching(slab: LabelledSlab) -> Arrays:
+        labels = slab.labels
+        faces = [labels[:, i] for i in (0, -1)] + [labels[:, :, i] for i in (0, -1)]
+        faces += [labels[0]] * (slab.planes.start == 0) + [labels[-1]] * (slab.planes.stop == depth)
+        reached = np.unique(np.concatenate([np.unique(face) for face in faces]))
+        return {"touching": reached[reached > 0]}
+
+    found = measure_pieces(read, slabs, touching, neighbours=neighbours, kept=kept)
+    number, belongs = number_pieces(found)
+    reached = [pieces[arrays["touching"] - 1] for pieces, arrays in zip(belongs, found, strict=True)]
+    return Pieces(number, number - len(np.unique(np.concatenate(reached))))

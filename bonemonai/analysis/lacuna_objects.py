@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from bonemonai.analysis.labelled_slabs import LabelledSlab, measure_pieces, number_pieces
 from bonemonai.analysis.lattice_lines import OFFSETS, direction_weights, pairs, step_lengths
+from bonemonai.analysis.slab_arrays import Arrays, SlabArrays
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)  # faces, edges and corners: 26 neighbours
 _PRODUCTS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 _CROSSINGS = 1 + 3 + len(_PRODUCTS)  # where they begin, after volume, first and second moments
 _TOUCHES = _CROSSINGS + len(OFFSETS)
@@ -24,7 +24,12 @@ _BYTES_A_VOXEL = 40
 
 
 def measure_lacuna_objects(
-    mask: Volume, *, least_volume_um3: float = 20.0, memory: float = 256e6, planes: int | None = None
+    mask: Volume,
+    *,
+    least_volume_um3: float = 20.0,
+    memory: float = 256e6,
+    planes: int | None = None,
+    kept: SlabArrays | None = None,
 ) -> pd.DataFrame:
     """Measure the shape of every lacuna, a slab at a time.
 
@@ -36,6 +41,7 @@ def measure_lacuna_objects(
         least_volume_um3: smaller objects are noise (a lacuna measures 54 um3 and more), and are no neighbours either.
         memory: bytes of a slab, about.
         planes: of a slab; as many as fit by default.
+        kept: of finished slabs, which are not read again, of this mask as their source; None keeps none.
 
     Returns:
         One row a lacuna, ordered by its centre: ``volume_um3``; ``surface_um2``, by Crofton's formula over 13
@@ -49,6 +55,7 @@ def measure_lacuna_objects(
 
     Raises:
         InputError: if the voxel size is unknown.
+        ResumeError: if what was kept is of another mask, or damaged.
 
     Source:
         Sphericity: Wadell, J Geol 43:250 (1935). Axes by moments, as of
@@ -63,26 +70,23 @@ def measure_lacuna_objects(
         raise InputError(mask.path, "does not state its voxel size; say --voxel-size-um.")
     if planes is None:
         planes = max(1, int(memory / (_BYTES_A_VOXEL * mask.shape[1] * mask.shape[2])))
-    sums: list[NDArray[np.float64]] = []
-    joins: list[NDArray[np.int64]] = []
-    total, last = 0, None
-    for slab in mask.slabs(planes):
-        labels, count = ndimage.label(mask.read(slab.start, slab.stop) != 0, structure=_TOUCHING)
-        numbered = np.where(labels > 0, labels + np.int64(total), 0)
-        found = _sums(labels, count, slab.start, mask.shape[0])
-        if last is not None:
-            joins.append(_joins(last, numbered[0]))
-            before = len(sums[-1])  # what crosses here is of the last slab's pieces and of this one's
-            crossings = _crossings_between(last, numbered[0], total - before, before + count)
-            sums[-1][:, _CROSSINGS:_TOUCHES] += crossings[:before]
-            found[:, _CROSSINGS:_TOUCHES] += crossings[before:]
-        sums.append(found)
-        last, total = numbered[-1].copy(), total + count
-    merged = _merged(np.concatenate(sums), np.concatenate([*joins, np.empty((0, 2), np.int64)]))
+
+    def measure(slab: LabelledSlab) -> Arrays:
+        sums = _sums(slab.labels, slab.pieces, slab.planes.start, mask.shape[0])
+        if slab.above is None:
+            return {"sums": sums}
+        above, below = _crossings_between(slab.above, slab.labels[0], slab.pieces)
+        sums[:, _CROSSINGS:_TOUCHES] += below
+        return {"sums": sums, "crossings above": above}
+
+    found = measure_pieces(
+        lambda start, stop: mask.read(start, stop) != 0, mask.slabs(planes), measure, neighbours=26, kept=kept
+    )
+    merged = _merged(found)
     return _table(merged[merged[:, 0] * math.prod(size) >= least_volume_um3], size)
 
 
-def _sums(labels: NDArray[np.int32], count: int, start: int, depth: int) -> NDArray[np.float64]:
+def _sums(labels: NDArray[Any], count: int, start: int, depth: int) -> NDArray[np.float64]:
     """For each piece: voxels, moments, crossings of lattice lines, and which borders it touches; all whole numbers."""
     where = np.argwhere(labels)
     label = labels[tuple(where.T)] - 1
@@ -108,38 +112,30 @@ def _sums(labels: NDArray[np.int32], count: int, start: int, depth: int) -> NDAr
     return np.stack(columns, axis=1)
 
 
-def _joins(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers of pieces that meet across two planes."""
-    met = []
-    for offset in OFFSETS:
-        if offset[0]:
-            near, far = pairs(np.pad(np.stack([above, below]), ((0, 0), (1, 1), (1, 1))), offset)
-            both = (near > 0) & (far > 0)
-            met.append(np.stack([near[both], far[both]], axis=1))
-    return np.unique(np.concatenate(met), axis=0)
-
-
 def _crossings_between(
-    above: NDArray[np.int64], below: NDArray[np.int64], first: int, count: int
-) -> NDArray[np.float64]:
-    """For each of so many pieces from the first on, steps between two planes that leave or enter it."""
-    planes = np.stack([above, below])
-    planes = np.pad(np.where(planes > 0, planes - first, 0), ((0, 0), (1, 1), (1, 1)))
-    columns = np.zeros((count, len(OFFSETS)))
+    above: NDArray[Any], below: NDArray[Any], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Steps between two planes that leave a piece of the one above, and that enter one of so many below."""
+    planes = np.pad(np.stack([above, below]), ((0, 0), (1, 1), (1, 1)))
+    leaving = np.zeros((int(above.max()), len(OFFSETS)), np.int64)
+    entering = np.zeros((count, len(OFFSETS)), np.int64)
     for number, offset in enumerate(OFFSETS):
         if offset[0]:
             near, far = pairs(planes, offset)
-            differ = (near > 0) != (far > 0)
-            columns[:, number] = np.bincount((near + far)[differ], minlength=count + 1)[1:]
-    return columns
+            leaving[:, number] = np.bincount(near[far == 0], minlength=len(leaving) + 1)[1:]
+            entering[:, number] = np.bincount(far[near == 0], minlength=count + 1)[1:]
+    return leaving, entering
 
 
-def _merged(sums: NDArray[np.float64], joins: NDArray[np.int64]) -> NDArray[np.float64]:
-    if not len(sums):
-        return sums
-    links = coo_array((np.ones(len(joins)), (joins[:, 0] - 1, joins[:, 1] - 1)), shape=(len(sums), len(sums)))
-    count, belongs = connected_components(links, directed=False)
-    return np.stack([np.bincount(belongs, weights=column, minlength=count) for column in sums.T], axis=1)
+def _merged(found: Sequence[Arrays]) -> NDArray[np.float64]:
+    """Sums of each piece of the whole volume."""
+    sums = [arrays["sums"] for arrays in found]
+    for before, arrays in zip(sums, found[1:], strict=False):
+        crossings = arrays["crossings above"]
+        before[: len(crossings), _CROSSINGS:_TOUCHES] += crossings
+    count, belongs = number_pieces(found)
+    pieces, columns = np.concatenate(belongs), np.concatenate(sums).T
+    return np.stack([np.bincount(pieces, weights=column, minlength=count) for column in columns], axis=1)
 
 
 def _table(sums: NDArray[np.float64], size: tuple[float, float, float]) -> pd.DataFrame:

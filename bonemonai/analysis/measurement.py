@@ -20,6 +20,7 @@ from bonemonai.analysis.local_thickness import measure_local_thickness
 from bonemonai.analysis.measured_subject import Subject, lie_on
 from bonemonai.analysis.mid_axes import MidAxes
 from bonemonai.analysis.quantities import Quantity
+from bonemonai.analysis.slab_arrays import SlabArrays
 from bonemonai.analysis.slab_sums import SlabRecord
 from bonemonai.analysis.trabecular_network import measure_trabecular_network
 from bonemonai.data.atomic import atomic_path
@@ -76,14 +77,14 @@ def measure_bone(
     Args:
         subject: from :func:`find_subject`.
         groups: of :data:`GROUPS`.
-        lacunae: mask of them on the same voxels; they are measured as objects, and not kept in the record.
+        lacunae: mask of them on the same voxels; they are measured as objects.
         memory: bytes to work in, about.
-        record: JSON file of finished slabs; with it a run that was stopped goes on where it was. One that is there is
-            continued.
+        record: JSON file of finished slabs, beside which a folder of its name and ``.d`` holds what lines do not; with
+            them a run that was stopped goes on where it was. One that is there is continued.
 
     Raises:
         InputError: if there is no bone, a mask cannot be used, or something cannot be measured.
-        ResumeError: if the record is of another measurement.
+        ResumeError: if the record is of another measurement or mask of lacunae, or a file beside it is damaged.
     """
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
@@ -105,7 +106,8 @@ def measure_bone(
             # their number would be of the whole volume, and BV of the tissue
             raise InputError(lacunae.path, "is counted in whole volumes only; leave --tv out.")
         lie_on(lacunae, subject.bone)
-        table = measure_lacuna_objects(BoneSegmentation(lacunae), memory=memory)
+        kept = None if done is None else SlabArrays(done, "lacunae", fingerprint(lacunae.source))
+        table = measure_lacuna_objects(BoneSegmentation(lacunae), memory=memory, kept=kept)
         found += lacuna_quantities(table, volume.bv_mm3)
     return Measurement([*found, *_words(subject)], volume.slices, table)
 

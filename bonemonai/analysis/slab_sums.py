@@ -20,6 +20,9 @@ class SlabRecord:
         path: the file; one that is there already is continued.
         fingerprint: JSON values of everything that counts depend on.
 
+    Attributes:
+        path: the file.
+
     Raises:
         ResumeError: if the file is of another fingerprint, or is no such record.
 
@@ -32,7 +35,7 @@ class SlabRecord:
     """
 
     def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
-        self._path, self._fingerprint = path, dict(fingerprint)
+        self.path, self._fingerprint = path, dict(fingerprint)
         self._done: dict[str, dict[str, int]] = {}
         if path.exists():
             content = read_json(path)
@@ -60,7 +63,7 @@ class SlabRecord:
             counts: of it.
         """
         self._done[_key(stage, slab)] = dict(counts)
-        write_json(self._path, {"fingerprint": self._fingerprint, "slabs": self._done})
+        write_json(self.path, {"fingerprint": self._fingerprint, "slabs": self._done})
 
 
 def sum_over_slabs(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skimage.measure import euler_number
 
 from bonemonai.analysis.connected_pieces import count_pieces
+from bonemonai.analysis.slab_arrays import SlabArrays
 from bonemonai.analysis.slab_sums import SlabRecord, sum_over_slabs
 from bonemonai.data.same_grid import refuse_other_grid
 from bonemonai.data.volume import Volume
@@ -68,10 +69,11 @@ def measure_trabecular_network(
         bone: mask, non-zero in bone, voxel size known.
         tissue: mask of the same voxels; None takes the whole volume, which alone is edge-corrected.
         memory: bytes of a slab, about.
-        record: of finished slabs; pieces are counted anew.
+        record: of finished slabs; those of pieces and cavities leave files in the folder beside it.
 
     Raises:
         InputError: if the voxel size is unknown, or the tissue mask is empty or lies on other voxels.
+        ResumeError: if a file beside the record is damaged.
 
     Source:
         Odgaard & Gundersen, Bone 14:173 (1993): connectivity, and the edge correction. The Euler characteristic is
@@ -107,8 +109,12 @@ def measure_trabecular_network(
         inside = np.asarray(bone.read(start, stop) != 0)
         return inside if tissue is None else inside & (tissue.read(start, stop) != 0)
 
-    pieces = count_pieces(marked, slabs, depth, neighbours=26).number
-    cavities = count_pieces(lambda start, stop: ~marked(start, stop), slabs, depth, neighbours=6).enclosed
+    def unmarked(start: int, stop: int) -> NDArray[np.bool_]:
+        return ~marked(start, stop)
+
+    of_bone, of_holes = (None if record is None else SlabArrays(record, stage) for stage in ("pieces", "cavities"))
+    pieces = count_pieces(marked, slabs, depth, neighbours=26, kept=of_bone).number
+    cavities = count_pieces(unmarked, slabs, depth, neighbours=6, kept=of_holes).enclosed
     volume = total["tissue"] * math.prod(size) * 1e-9
     corrected = total["euler"] + total["eighths"] / 8 if tissue is None else math.nan
     return TrabecularNetwork(total["euler"], corrected, pieces, cavities, volume)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +13,10 @@ from scipy.spatial.distance import cdist
 from skimage.measure import regionprops
 
 from bonemonai.analysis import measure_lacuna_objects
-from bonemonai.errors import InputError
+from bonemonai.analysis.slab_arrays import SlabArrays
+from bonemonai.analysis.slab_sums import SlabRecord
+from bonemonai.errors import InputError, ResumeError
+from tests.analysis.stopping_volume import StoppingVolume
 from tests.array_volume import ArrayVolume
 
 SIZE = (2.0, 1.0, 1.5)
@@ -32,6 +38,40 @@ def test_slabs_give_what_memory_gives(seed: int, share: float, planes: int) -> N
         measure_lacuna_objects(ArrayVolume(array, SIZE), least_volume_um3=0, planes=n) for n in (11, planes)
     )
     pd.testing.assert_frame_equal(whole, slabs, check_exact=True)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.floats(0, 0.3), st.sampled_from([1, 2, 5]), st.integers(0, 10))
+def test_stopped_measurement_goes_on(seed: int, share: float, planes: int, stop: int) -> None:
+    array = np.random.default_rng(seed).random((11, 12, 13)) < share
+    starts = list(range(0, 11, planes))
+    stop = min(stop, len(starts) - 1)
+
+    def measure(volume: StoppingVolume, folder: str | None, together: int = planes) -> pd.DataFrame:
+        kept = None if folder is None else SlabArrays(SlabRecord(Path(folder) / "r.json", {}), "lacunae")
+        return measure_lacuna_objects(volume, least_volume_um3=0, planes=together, kept=kept)
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(KeyboardInterrupt):
+            measure(StoppingVolume(array, stop), folder)
+        resumed = StoppingVolume(array)
+        found = measure(resumed, folder)
+        assert resumed.reads == starts[stop:]
+        again = measure(StoppingVolume(array, 0), folder)
+    for other in (again, measure(StoppingVolume(array), None), measure(StoppingVolume(array), None, 11)):
+        pd.testing.assert_frame_equal(found, other, check_exact=True)
+
+
+def test_another_mask_is_refused(tmp_path: Path) -> None:
+    def kept(digest: int) -> SlabArrays:
+        return SlabArrays(SlabRecord(tmp_path / "r.json", {}), "lacunae", {"sha256": digest})
+
+    array = np.random.default_rng(1).random((6, 7, 8)) < 0.2
+    with pytest.raises(KeyboardInterrupt):
+        measure_lacuna_objects(StoppingVolume(array, 2), planes=2, kept=kept(1))
+    with pytest.raises(ResumeError, match=r"r\.json\.d: holds lacunae of another mask; delete it, or choose another"):
+        measure_lacuna_objects(StoppingVolume(~array), planes=2, kept=kept(2))
+    measure_lacuna_objects(StoppingVolume(array), planes=2, kept=kept(1))
 
 
 @pytest.mark.parametrize("planes", [1, 4, 30])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_stopped_measurement_goes_on(scan: Volume, tmp_path: Path) -> None:
     first = measure_bone(subject, memory=5e6, record=record)
     content = json.loads(record.read_text())
     stages = {key.split()[0] for key in content["slabs"]}
-    assert stages == {"volume", "surface", "Tb.Th", "Tb.Sp", "mid-axes", "network"}
+    assert stages == {"volume", "surface", "Tb.Th", "Tb.Sp", "mid-axes", "network", "pieces", "cavities"}
     # as if it had been stopped half-way
     content["slabs"] = dict(list(content["slabs"].items())[: len(content["slabs"]) // 2])
     record.write_text(json.dumps(content))
@@ -92,6 +93,37 @@ def test_stopped_measurement_goes_on(scan: Volume, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.slices, first.slices)
     with pytest.raises(ResumeError, match=r"is of another measurement \(bone\)"):
         measure_bone(find_subject(scan, threshold=141), memory=5e6, record=record)
+    assert str(tmp_path) not in record.read_text()
+
+
+def test_stopped_lacunae_go_on(scan: Volume, tmp_path: Path) -> None:
+    subject, record, folder = find_subject(scan, threshold=140), tmp_path / "r.json", tmp_path / "r.json.d"
+    masks = []
+    for name in ("one", "other"):
+        array = (np.random.default_rng(len(masks)).random(scan.shape) < 0.02).astype(np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, photometric="minisblack")
+        masks.append(open_volume(tmp_path / f"{name}.tif"))
+
+    def measure(mask: Volume | None, record: Path | None = record) -> Measurement:
+        return measure_bone(subject, groups=["network"], lacunae=mask, memory=1e6, record=record)
+
+    # a record of bone alone goes on with lacunae
+    measure(None)
+    first = measure(masks[0])
+    files = sorted(folder.glob("lacunae *.npz"))
+    assert len(files) == 3
+    files[-1].unlink()
+    again, plain = measure(masks[0]), measure(masks[0], None)
+    for found in (again, plain):
+        assert found.quantities == first.quantities
+        assert found.lacunae is not None
+        pd.testing.assert_frame_equal(found.lacunae, first.lacunae, check_exact=True)
+    with pytest.raises(ResumeError, match=r"r\.json\.d: holds lacunae of another mask; delete it, or choose another"):
+        measure(masks[1])
+    # and without them
+    assert measure(None).quantities == measure(None, None).quantities
+    shutil.rmtree(folder)
+    assert measure(masks[1]).quantities == measure(masks[1], None).quantities
     assert str(tmp_path) not in record.read_text()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from skimage.measure import euler_number
 
 from bonemonai.analysis import measure_trabecular_network
+from bonemonai.analysis.slab_sums import SlabRecord
 from bonemonai.errors import InputError
+from tests.analysis.stopping_volume import StoppingVolume
 from tests.array_volume import ArrayVolume
 
 
@@ -73,6 +77,21 @@ def test_hollow_ball_and_ring() -> None:
     found = measure_trabecular_network(ArrayVolume(ring), memory=1)
     assert (found.euler, found.pieces, found.cavities) == (0, 1, 0)
     assert found.loops_per_mm3 * found.tv_mm3 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stop", range(12))
+def test_stopped_measurement_goes_on(stop: int, tmp_path: Path) -> None:
+    bone = np.random.default_rng(1).random((8, 7, 6)) < 0.4
+    memory = 2 * 42 * 40  # two planes a slab, four slabs, each read for Euler, pieces and cavities
+    with pytest.raises(KeyboardInterrupt):
+        measure_trabecular_network(
+            StoppingVolume(bone, stop), memory=memory, record=SlabRecord(tmp_path / "r.json", {})
+        )
+    resumed = StoppingVolume(bone)
+    found = measure_trabecular_network(resumed, memory=memory, record=SlabRecord(tmp_path / "r.json", {}))
+    assert resumed.reads == [0, 1, 3, 5, *[0, 2, 4, 6] * 2][stop:]
+    for volume, budget in ((StoppingVolume(bone), memory), (StoppingVolume(bone), 64e6)):
+        assert measure_trabecular_network(volume, memory=budget) == found
 
 
 def test_refusals() -> None:
