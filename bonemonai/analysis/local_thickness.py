@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bonemonai.analysis.maximal_balls import largest_balls, rank_radii, squared_distances, undominated
 from bonemonai.analysis.slab_sums import SlabRecord, sum_over_slabs
-from bonemonai.analysis.volume_boxes import Box, Edges, beyond_box, beyond_core, read_box, whole_box
+from bonemonai.analysis.volume_boxes import Box, Edges, beyond_box, beyond_core, marked_box, read_box, whole_box
 from bonemonai.data.same_grid import refuse_other_grid
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
@@ -126,7 +126,10 @@ class _Boxes:
         return self.phase.shape[0] if fitting >= self.phase.shape[0] else max(fitting - 2 * self.halo, self.halo)
 
     def count_slab(self, start: int, stop: int) -> Counter[str]:
-        return self.count((slice(start, stop), *whole_box(self.phase)[1:]), self.halo)
+        core = (slice(start, stop), *whole_box(self.phase)[1:])
+        # balls far from the tissue are not looked for
+        core = core if self.tissue is None else marked_box(self.tissue, core)
+        return self.count(core, self.halo) if core[0].stop else Counter()
 
     def count(self, core: Box, halo: int) -> Counter[str]:
         """Squared radii over the core, as text, and their voxels."""

@@ -50,6 +50,24 @@ def read_box(mask: Volume, box: Box) -> NDArray[np.bool_]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def marked_box(mask: Volume, box: Box) -> Box:
+    """The smallest box within a box that holds all that a mask marks there; an empty one where it marks nothing.
+
+    Args:
+        mask: to read, a few planes at a time.
+        box: planes, rows, columns.
+    """
+    marked = [np.zeros(n, dtype=bool) for n in mask.shape]
+    for slab in mask.slabs(mask.planes_within(_MEMORY), box[0]):
+        part = np.zeros((slab.stop - slab.start, *mask.shape[1:]), dtype=bool)
+        part[:, box[1], box[2]] = mask.read(slab.start, slab.stop)[:, box[1], box[2]] != 0
+        marked[0][slab] = part.any(axis=(1, 2))
+        marked[1] |= part.any(axis=(0, 2))
+        marked[2] |= part.any(axis=(0, 1))
+    places = [np.flatnonzero(line) for line in marked]
+    return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in places)
+
+
 def beyond_core(box: Box, core: Box, spacing: Sequence[float]) -> NDArray[np.float64]:
     """Distance of each voxel of a box to the nearest voxel of a core within it.
 

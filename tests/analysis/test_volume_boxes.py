@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from bonemonai.analysis.volume_boxes import Edges, beyond_box, beyond_core, read_box, whole_box
+from bonemonai.analysis.volume_boxes import Edges, beyond_box, beyond_core, marked_box, read_box, whole_box
 from tests.array_volume import ArrayVolume
 
 BOX = (slice(1, 6), slice(0, 7), slice(2, 9))
@@ -34,3 +34,12 @@ def test_whole_volume_has_nothing_outside() -> None:
     assert edges.sees_all((slice(0, 7), slice(0, 7), slice(0, 9)))
     assert not edges.sees_all(BOX)
     assert np.isinf(beyond_box((slice(0, 7), slice(0, 7), slice(0, 9)), edges)).all()
+
+
+def test_marked_box_is_the_smallest_round_what_is_marked() -> None:
+    values = np.zeros((7, 7, 9), np.uint8)
+    values[0, 0, 0] = values[2, 3, 4] = values[5, 1, 8] = 1
+    volume = ArrayVolume(values)
+    assert marked_box(volume, whole_box(volume)) == (slice(0, 6), slice(0, 4), slice(0, 9))
+    assert marked_box(volume, BOX) == (slice(2, 6), slice(1, 4), slice(4, 9))
+    assert marked_box(volume, (slice(6, 7), slice(0, 7), slice(0, 9))) == (slice(0, 0),) * 3
