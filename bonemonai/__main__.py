@@ -254,19 +254,54 @@ def murine_phantom(folder: Path, specimens: int, planes: int, size: int, frames:
     """
     from bonemonai.phantoms.murine_study import write_murine_study
 
-    averages = [part.strip() for part in frames.split(",")]
-    if not all(part.isdecimal() for part in averages):
-        raise InputError("--frames", f"must be whole numbers parted by commas, got {frames!r}.")
     shape = (planes, size, size)
     manifest = write_murine_study(
         folder,
         specimens_per_site=specimens,
         hr_shape=shape,
-        frame_averages=[int(part) for part in averages],
+        frame_averages=_frame_averages(frames),
         progress=True,
         **options,
     )
     click.echo(f"manifest: {manifest}")
+
+
+@cli.command()
+@click.argument("scan", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--factor", default=2, show_default=True, type=click.IntRange(min=2), help="Coarse over fine voxel's edge."
+)
+@click.option("--frames", default="1", show_default=True, metavar="A,B", help="Averaged; one coarse scan each.")
+@click.option(
+    "--noise", type=click.FloatRange(min=0), metavar="SD", help="Of one frame, in SCAN's units; a tenth of contrast."
+)
+@click.option("--blocks", default=2, show_default=True, type=click.IntRange(min=1), help="Of test, rows and columns.")
+@click.option("--site", default="specimen", show_default=True, help="What the manifest calls it.")
+@_VOXEL_SIZE
+@click.option("--units", metavar="UNITS", help="'mg HA/cm3' or 'HU', for files that do not state them.")
+@click.option("--overwrite", is_flag=True, help="Replace another study that stands in FOLDER.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the noise.")
+def rescan(
+    scan: Path, folder: Path, frames: str, voxel_size_um: float | None, units: str | None, **options: Any
+) -> None:
+    """Cut a fine SCAN of bone into train, val and test, simulate coarse scans of each, and list them in FOLDER.
+
+    All parts are of one specimen: what is measured on them says nothing about another one.
+    """
+    from bonemonai.data.volume import open_volume
+    from bonemonai.phantoms.rescanned_bone import write_rescanned_study
+
+    volume = open_volume(scan, voxel_size_um=voxel_size_um, units=units)
+    manifest = write_rescanned_study(folder, volume, frame_averages=_frame_averages(frames), progress=True, **options)
+    click.echo(f"manifest: {manifest}")
+
+
+def _frame_averages(listed: str) -> list[int]:
+    averages = [part.strip() for part in listed.split(",")]
+    if not all(part.isdecimal() for part in averages):
+        raise InputError("--frames", f"must be whole numbers parted by commas, got {listed!r}.")
+    return [int(part) for part in averages]
 
 
 @cli.command()

@@ -16,8 +16,8 @@ from bonemonai.data.datalist import parse_datalist
 from bonemonai.data.volume import split_part
 from bonemonai.errors import InputError
 
-PATH_COLUMNS = ("image", "label", "mask", "lacunae", "crack", "ring", "lr")
-_MAY_BE_EMPTY = ("label", "lacunae", "crack", "ring")
+PATH_COLUMNS = ("image", "label", "mask", "lacunae", "crack", "ring", "lr", "tv")
+_MAY_BE_EMPTY = ("label", "lacunae", "crack", "ring", "tv")
 SPLITS = ("train", "val", "test")
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that show nothing
 
@@ -36,8 +36,8 @@ def read_manifest(
     Columns: ``patient`` and ``image`` are required; ``label`` (a truth image or, with ``label_is_path=False``,
     a class), ``mask``, ``split``, ``sample``, ``plane``, ``index``, ``load_state``, ``site`` and ``voxel_size_um`` are
     known; a ``label`` that names a file may be empty where there is none yet; ``lacunae`` is a mask that a model made,
-    ``crack`` and ``ring`` are truth masks of phantoms, ``lr`` is a scan of low resolution of what ``image`` shows; any
-    other column is kept. All values are text: patient "007" is
+    ``crack`` and ``ring`` are truth masks of phantoms, ``lr`` is a scan of low resolution of what ``image`` shows,
+    ``tv`` a mask of the tissue to measure bone in; any other column is kept. All values are text: patient "007" is
     not patient "7". Comma and semicolon both part columns; a byte-order mark is dropped. Of a datalist of MONAI or the
     Medical Segmentation Decathlon (.json) the lists ``training``, ``validation`` and ``test`` are the splits, and
     images that state no ``patient`` are one patient each, named by their files.

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "murine_cohort": ["MurineCase", "murine_cases"],
         "murine_specimen": ["MurineSpecimen", "draw_murine_specimen"],
         "murine_study": ["write_murine_study"],
+        "rescanned_bone": ["write_rescanned_study"],
         "srmct_compression": ["CompressionPhantom", "PhantomState"],
         "srmct_lacunae": ["POPULATIONS", "LacunaPopulation", "PhantomBlock", "SRMicroCTPhantom", "population_of"],
         "srmct_study": ["write_srmct_study"],

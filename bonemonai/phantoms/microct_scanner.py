@@ -76,8 +76,7 @@ class MicroCTScanner:
         optics = {_optics(acquisition): acquisition for acquisition in acquisitions}
         for acquisition in acquisitions:
             _whole("voxel_size_um", acquisition.voxel_size_um, self.sample_um)
-        most = max(_REACH * a.psf_sigma_um + max(map(abs, a.offset_um)) for a in acquisitions)
-        halo = math.ceil(most / self.sample_um) + 2
+        halo = halo_points(acquisitions, self.sample_um)
         views = {key: _View(self, acquisition, halo) for key, acquisition in optics.items()}
         for fine in self._fine_planes(halo):
             for key, view in views.items():
@@ -109,6 +108,17 @@ class MicroCTScanner:
             shape = (min(_SLAB, planes - start), rows, columns)
             offset = corner + np.array([start * self.sample_um, 0, 0])
             yield from self.density(ScanGrid(shape, self.sample_um, matrix, offset))
+
+
+def halo_points(acquisitions: Sequence[MicroCTAcquisition], sample_um: float) -> int:
+    """How many points of the density beyond a voxel, to any side, its value may depend on.
+
+    Args:
+        acquisitions: the farthest reaching one counts.
+        sample_um: step of the points.
+    """
+    most = max(_REACH * a.psf_sigma_um + max(map(abs, a.offset_um)) for a in acquisitions)
+    return math.ceil(most / sample_um) + 2
 
 
 class _View:

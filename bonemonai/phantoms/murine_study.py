@@ -34,6 +34,7 @@ UNITS = "mg HA/cm3"
 
 _SUFFIX: Mapping[FileFormat, str] = {"aim": ".aim", "nifti": ".nii"}
 _SLAB = 16
+_FILES = 2  # which files a specimen has: a study of another number is another study
 
 
 def write_murine_study(
@@ -50,13 +51,14 @@ def write_murine_study(
 ) -> Path:
     """Write microCT of mouse femurs and lumbar vertebrae at 10 um (HR) and 20 um (LR), with truth.
 
-    Each specimen gets a folder: ``hr`` and, for each frame average, ``lr_1`` and so on, calibrated to mg HA/cm3;
-    ``mask.nii`` (1 is bone) and ``tissue.nii`` (see :meth:`bonemonai.phantoms.MurineBone.tissue`) on HR's grid, as
-    built; ``truth.json``. AIM states its calibration itself; NIfTI cannot say what its values are, so that readers
-    must be told ``units`` as the manifest gives them.
+    Each specimen gets a folder: ``hr`` and, for each frame average, ``lr_1`` and so on, calibrated to mg HA/cm3; on
+    HR's grid, as built, ``mask.nii`` (1 is bone), ``tissue.nii`` (see :meth:`bonemonai.phantoms.MurineBone.tissue`) and
+    ``tv.nii`` (1 is the trabecular compartment, bone and marrow, as an operator's contours would mark it);
+    ``truth.json``. AIM states its calibration itself; NIfTI cannot say what its values are, so that readers must be
+    told ``units`` as the manifest gives them.
 
     ``manifest.csv`` has a row a specimen and frame average: ``patient``, ``image`` (HR), ``lr``, ``lr_frames``,
-    ``mask``, ``tissue``, ``site`` ("femur", "spine"), ``split`` (by specimen, 44 to 12 to 15 within each site),
+    ``mask``, ``tissue``, ``tv``, ``site`` ("femur", "spine"), ``split`` (by specimen, 44 to 12 to 15 within each site),
     ``units``, ``voxel_size_um`` and ``lr_voxel_size_um``. ``manifest.json`` is the data card. The same call
     continues what was stopped; several at once share the specimens.
 
@@ -86,7 +88,7 @@ def write_murine_study(
     """
     folder = Path(folder)
     settings = {
-        "version": bonemonai.__version__, "specimens_per_site": specimens_per_site, "seed": seed,
+        "version": bonemonai.__version__, "files": _FILES, "specimens_per_site": specimens_per_site, "seed": seed,
         "hr_shape": list(hr_shape), "frame_averages": list(frame_averages), "misalignment_um": misalignment_um,
         "file_format": file_format,
     }  # fmt: skip
@@ -190,13 +192,14 @@ def _image_writer(
 
 
 def _write_truth_masks(folder: Path, bone: MurineBone, grid: ScanGrid) -> list[int]:
-    """Bone and tissues as built, a few planes at a time; return how many voxels there are of each tissue."""
+    """Bone, tissues and trabecular compartment as built, a few planes at a time; return the voxels of each tissue."""
     size, counts = (grid.voxel_size_um,) * 3, np.zeros(5, dtype=np.int64)
     affine = scaling_affine_lps(size, [grid.voxel_size_um / 2000] * 3)
     options: dict[str, Any] = {"shape": grid.shape, "dtype": np.uint8, "voxel_size_um": size, "affine_lps": affine}
     with (
         NiftiWriter(folder / "mask.nii", overwrite=True, **options) as mask,
         NiftiWriter(folder / "tissue.nii", overwrite=True, **options) as tissues,
+        NiftiWriter(folder / "tv.nii", overwrite=True, **options) as compartment,
     ):
         for start in range(0, grid.shape[0], _SLAB):
             shape = (min(_SLAB, grid.shape[0] - start), *grid.shape[1:])
@@ -204,6 +207,7 @@ def _write_truth_masks(folder: Path, bone: MurineBone, grid: ScanGrid) -> list[i
             counts += np.bincount(tissue.ravel(), minlength=5)
             mask.write(np.isin(tissue, (CORTICAL, TRABECULAR)).astype(np.uint8))
             tissues.write(tissue)
+            compartment.write(np.isin(tissue, (TRABECULAR, MARROW)).astype(np.uint8))
     return [int(count) for count in counts]
 
 
@@ -216,6 +220,7 @@ def _row(case: MurineCase, frames: int, settings: Mapping[str, Any]) -> dict[str
         "lr_frames": str(frames),
         "mask": f"{case.patient}/mask.nii",
         "tissue": f"{case.patient}/tissue.nii",
+        "tv": f"{case.patient}/tv.nii",
         "site": site,
         "split": "",
         "units": UNITS,

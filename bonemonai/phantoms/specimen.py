@@ -24,6 +24,7 @@ class Draw(IntEnum):
     NOISE = 7
     IMPULSES = 8
     RINGS = 9
+    RESCAN = 10
 
 
 class Specimen(NamedTuple):

@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_manifest_has_a_row_a_specimen_and_frame_average(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert lines[0] == ("patient,image,lr,lr_frames,mask,tissue,site,split,units,voxel_size_um,lr_voxel_size_um")
+    assert lines[0] == ("patient,image,lr,lr_frames,mask,tissue,tv,site,split,units,voxel_size_um,lr_voxel_size_um")
     assert lines[1].startswith("femur-001,femur-001/hr.aim,femur-001/lr_1.aim,1,femur-001/mask.nii,")
     manifest = read_manifest(path)
     assert len(manifest) == 12
@@ -86,6 +86,7 @@ def test_truth_lies_on_hr_and_agrees_with_it(path: Path) -> None:
             np.testing.assert_allclose(labels.affine_lps, hr.affine_lps, atol=1e-6)
         bone, kinds, density = mask.read() == 1, tissue.read(), hr.read()
         np.testing.assert_array_equal(bone, np.isin(kinds, (1, 2)))
+        np.testing.assert_array_equal(open_volume(row["tv"]).read(), np.isin(kinds, (2, 3)))
         assert np.median(density[bone]) > 700
         assert np.median(density[~bone]) < 150
         truth = json.loads((path.parent / row["patient"] / "truth.json").read_text())
