@@ -49,6 +49,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "local_thickness": ["ThicknessSummary", "measure_local_thickness", "thickness_map"],
         "measured_subject": ["Subject", "find_subject"],
         "measurement": ["Measurement", "measure_bone"],
+        "method_morphometry": [
+            "METHODS",
+            "MORPHOMETRY_FILES",
+            "BoneRule",
+            "MethodMorphometry",
+            "morphometry_agreement",
+        ],
         "multitask_evaluation": [
             "MULTITASK_FILES",
             "pool_multitask_folds",
@@ -91,6 +98,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "screening_roc",
             "subject_probabilities",
         ],
+        "specimen_volumes": ["SpecimenVolumes", "specimen_path"],
         "subject_bootstrap": ["resample_subjects"],
         "trabecular_network": ["TrabecularNetwork", "measure_trabecular_network"],
         "threshold_baseline": ["ThresholdBaseline", "best_threshold", "score_thresholds"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class QualityTable:
         output_dir: of the four files.
         about: provenance; JSON values.
         restore: from the network's output to values scaled as the images are; a sigmoid by default.
-        further: method to what makes it of the network's input (B, 1, H, W), such as "bicubic".
+        further: keys of the batch that are methods, too, (B, 1, H, W), such as "bicubic".
         overwrite: replace an earlier evaluation.
 
     Raises:
@@ -45,11 +45,11 @@ class QualityTable:
         about: Mapping[str, Any],
         *,
         restore: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid,
-        further: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
+        further: Sequence[str] = (),
         overwrite: bool = False,
     ) -> None:
         self.output_dir, self.about, self.restore = Path(output_dir), dict(about), restore
-        self.further = dict(further or {})
+        self.further = tuple(further)
         for name in QUALITY_FILES:
             if (self.output_dir / name).exists() and not overwrite:
                 raise OutputError(
@@ -68,12 +68,11 @@ class QualityTable:
 
     def _add(self, engine: Any) -> None:
         batch, output = engine.state.batch, engine.state.output
-        low = torch.as_tensor(batch["image"]).cpu()
-        images = {"lr": low, "dl": self.restore(output["pred"].detach().float()).cpu()}
-        images |= {name: make(low) for name, make in self.further.items()}
+        images = {"lr": batch["image"], "dl": self.restore(output["pred"].detach().float())}
+        images |= {name: batch[name] for name in self.further}
         planes = torch.as_tensor(batch["plane"]).tolist()
         for index, specimen in enumerate(batch["specimen"]):
-            one = {name: [values[index, 0].numpy()] for name, values in images.items()}
+            one = {name: [torch.as_tensor(values)[index, 0].cpu().numpy()] for name, values in images.items()}
             table = plane_quality(str(specimen), [torch.as_tensor(batch["high"])[index, 0].cpu().numpy()], one)
             self._parts.append(table.assign(plane=planes[index]))
 
@@ -82,8 +81,9 @@ class QualityTable:
             raise InputError("evaluation", "no plane went through the network.")
         planes = pd.concat(self._parts, ignore_index=True)
         specimens = specimen_quality(planes)
-        others = [method for method in ("lr", *self.further) if method != "dl"]
-        compared = [compare_methods(specimens, other, "dl").assign(first=other, second="dl") for other in others]
+        compared = [
+            compare_methods(specimens, other, "dl").assign(first=other, second="dl") for other in ("lr", *self.further)
+        ]
         tables = {"planes": planes, "specimens": specimens, "comparison": pd.concat(compared, ignore_index=True)}
         for name, table in tables.items():
             with atomic_path(self.output_dir / f"{name}.csv") as partial:

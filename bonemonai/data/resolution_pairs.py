@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _COMPARED = (64, 256, 256)  # voxels of the middle that registration is checked 
 _BLOCK_BYTES = 2**26
 _STEPS = 10  # parts of a voxel that shifts are found to
 
+LEAKAGE = "parts of one specimen are trained on and tested on: scores say nothing about another specimen"
+
 
 class ResolutionPair:
     """Both scans of a specimen on the fine grid.
@@ -42,9 +45,10 @@ class ResolutionPair:
         check: whether that is looked at, by phase correlation of their middles.
 
     Attributes:
-        low: up-sampled, and
-        high: both of one shape; for :class:`bonemonai.data.PlaneDataset` and as many planes as they have in common.
-        coarse: the coarse scan as it is.
+        low: up-sampled linearly,
+        cubic: up-sampled by cubic interpolation, and
+        high: all of one shape; for :class:`bonemonai.data.PlaneDataset` and as many planes as they have in common.
+        coarse: the coarse scan; of its last plane, row or column that reach beyond the fine scan nothing is left.
         factor: coarse voxel's edge over fine voxel's edge.
         shift_voxels: (planes, rows, columns) that the low one lies off the high one, fine voxels; None unless checked.
 
@@ -58,7 +62,7 @@ class ResolutionPair:
 
     def __init__(self, low: Volume, high: Volume, *, most_shift_voxels: float = 1.0, check: bool = True) -> None:
         refuse_other_units(low, [high.units])
-        self.coarse, self.factor = low, _factor(low, high)
+        self.factor = _factor(low, high)
         fine = UpsampledVolume(low, self.factor)
         beyond = [abs(one - other) for one, other in zip(fine.shape, high.shape, strict=True)]
         if max(beyond) >= self.factor:
@@ -67,7 +71,9 @@ class ResolutionPair:
                 f"{high.shape}; cut both to the same place first."
             )  # fmt: skip
         size = [min(pair) for pair in zip(fine.shape, high.shape, strict=True)]
-        self.low, self.high = (CroppedVolume(each, (0, 0, 0), size) for each in (fine, high))
+        cubic = UpsampledVolume(low, self.factor, kind="cubic")
+        self.low, self.cubic, self.high = (CroppedVolume(each, (0, 0, 0), size) for each in (fine, cubic, high))
+        self.coarse = CroppedVolume(low, (0, 0, 0), [length // self.factor for length in size])
         self.shift_voxels: tuple[float, float, float] | None = None
         if check:
             self.shift_voxels = _shift(self.low, self.high)
@@ -133,26 +139,38 @@ def _middle(volume: Volume) -> NDArray[np.float64]:
 
 
 def read_resolution_manifest(
-    path: str | Path, *, site: str | None = None, frames: int | None = None, require_split: bool = True
+    path: str | Path,
+    *,
+    site: str | None = None,
+    frames: int | None = None,
+    require_split: bool = True,
+    allow_leakage: bool = False,
 ) -> pd.DataFrame:
     """Read a manifest of scans at both resolutions.
 
     One row a pair: ``patient`` (the specimen's animal), ``image``, ``lr``, ``split``; optionally ``site`` (femur,
-    spine), ``lr_frames`` (frame averages of the coarse scan), ``units``, ``voxel_size_um``, ``lr_voxel_size_um``.
+    spine), ``part`` (which part of the specimen a pair shows), ``lr_frames`` (frame averages of the coarse scan),
+    ``tv`` (mask of the tissue to measure bone in, on the fine scan's voxels), ``units``, ``voxel_size_um``,
+    ``lr_voxel_size_um``.
 
     Args:
         path: of the CSV file.
         site: take this one only.
         frames: take coarse scans of so many frame averages only.
         require_split: refuse one without splits.
+        allow_leakage: let parts of one specimen stand in several splits, as of a study of a single scan; see
+            :func:`bonemonai.phantoms.write_rescanned_study`.
 
     Returns:
-        The manifest, with ``subject``, a name that tells nobody whose the specimen is.
+        The manifest, with ``subject``, a name that tells nobody whose the specimen is; where specimens do stand in
+        several splits, with ``leakage``, which says so.
 
     Raises:
         InputError: see :func:`bonemonai.data.read_manifest`; or if a column is missing, or no row is left.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, allow_shared_patient=allow_leakage)
+    if "split" in manifest and (manifest.groupby("patient")["split"].nunique() > 1).any():
+        manifest["leakage"] = LEAKAGE
     manifest["subject"] = number_subjects(manifest["patient"].tolist())
     asked = (("lr", True), ("split", require_split), ("site", site), ("lr_frames", frames))
     for column in [name for name, wanted in asked if wanted]:
@@ -178,8 +196,9 @@ def resolution_rows(
         options: see :class:`ResolutionPair`.
 
     Returns:
-        Rows with ``image``, the up-sampled coarse scan, and ``high``, the fine one, both open volumes; ``path``, that
-        of the fine scan, and ``lr``; ``specimen``, the subject, its site and the frame averages: what is scored apart.
+        Rows with ``image``, the up-sampled coarse scan, ``bicubic``, the same by cubic interpolation, ``high``, the
+        fine one, and ``coarse``, all open volumes; ``path``, that of the fine scan, ``lr`` and ``tv``, paths;
+        ``specimen``, the subject, its site, the part of it and the frame averages: what is scored apart.
 
     Raises:
         InputError: see :class:`ResolutionPair`.
@@ -190,9 +209,18 @@ def resolution_rows(
         if pair.shift_voxels is not None:
             logger.info("%s: registered to %s fine voxels.", row["subject"], np.round(pair.shift_voxels, 1).tolist())
         kept = {key: value for key, value in row.items() if key not in ("voxel_size_um", "units")}
-        parts = [row["subject"], row.get("site"), f"{row['lr_frames']} frames" if row.get("lr_frames") else None]
+        frames = f"{row['lr_frames']} frames" if row.get("lr_frames") else None
+        parts = [row["subject"], row.get("site"), row.get("part"), frames]
         kept["specimen"] = " ".join(str(part) for part in parts if part)
-        rows.append({**kept, "path": row["image"], "image": pair.low, "high": pair.high})
+        volumes: dict[Hashable, Any] = {
+            "image": pair.low,
+            "bicubic": pair.cubic,
+            "high": pair.high,
+            "coarse": pair.coarse,
+        }
+        rows.append({**kept, "path": row["image"], **volumes})
+    if twice := [name for name, count in Counter(row["specimen"] for row in rows).items() if count > 1]:
+        raise InputError("manifest", f"has several pairs of {twice[0]}; tell them apart in a column part.")
     return rows
 
 

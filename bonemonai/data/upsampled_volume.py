@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from bonemonai.data.derived_volume import DerivedVolume
 from bonemonai.data.volume import Volume
 from bonemonai.errors import InputError
 
+Kind = Literal["linear", "cubic"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
 _SAME_SIZE = 0.05
+_KEYS = -0.75  # the kernel's parameter, as torch has it within planes
 
 
 class UpsampledVolume(DerivedVolume):
-    """A scan interpolated linearly along all three axes; planes are made as they are read.
+    """A scan interpolated along all three axes; planes are made as they are read.
 
     A voxel becomes ``factor`` cubed voxels that fill the same space, so that voxel i of the fine grid has its centre at
     (i + 1/2) / factor - 1/2 of the coarse one; beyond the outermost centres values stay as they are there. In a plane
@@ -34,18 +38,28 @@ class UpsampledVolume(DerivedVolume):
 
     Raises:
         InputError: if the coarse scan's voxels are of another size than expected, or of none that is known.
-        ValueError: if the factor is below 2.
+        ValueError: if the factor is below 2, or the kind is none.
 
     Source:
-        David et al., 2.3; the rule is that of ``torch.nn.functional.interpolate`` with ``align_corners=False``.
+        David et al., 2.3; the rule is that of ``torch.nn.functional.interpolate`` with ``align_corners=False``. Cubic:
+        Keys, IEEE Trans Acoust Speech Signal Process 29:1153 (1981), with a = -0.75 as torch has it.
     """
 
-    def __init__(self, base: Volume, factor: int = 2, *, expects_voxel_size_um: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        base: Volume,
+        factor: int = 2,
+        *,
+        kind: Kind = "linear",
+        expects_voxel_size_um: Sequence[float] | None = None,
+    ) -> None:
         if factor < 2:
             raise ValueError(f"factor must be >= 2 (voxels that an edge is cut into), got {factor}.")
+        if kind not in KINDS:
+            raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}.")
         if expects_voxel_size_um is not None:
             _refuse_other_size(base, expects_voxel_size_um)
-        self.factor = factor
+        self.factor, self.kind = factor, kind
         planes, rows, columns = (factor * size for size in base.shape)
         affine = None
         if base.affine_lps is not None:
@@ -61,16 +75,32 @@ class UpsampledVolume(DerivedVolume):
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         # where the centres of the planes lie between those of the coarse scan
-        places = np.clip((np.arange(start, stop) + 0.5) / self.factor - 0.5, 0, self.base.shape[0] - 1)
+        places = (np.arange(start, stop) + 0.5) / self.factor - 0.5
         below = np.floor(places).astype(np.int64)
-        first, last = int(below[0]), min(int(below[-1]) + 1, self.base.shape[0] - 1)
+        weights = (_linear if self.kind == "linear" else _cubic)((places - below).astype(np.float32))
+        # beyond the outermost planes these count again
+        taps = {step: np.clip(below + step, 0, self.base.shape[0] - 1) for step in weights}
+        used = np.concatenate(list(taps.values()))
+        first, last = int(used.min()), int(used.max())
         coarse = torch.from_numpy(self.base.read(first, last + 1).astype(np.float32))
-        size = self.shape[1:]
-        fine = F.interpolate(coarse[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].numpy()
-        weights = (places - below).astype(np.float32)[:, None, None]
-        above = np.minimum(below + 1, self.base.shape[0] - 1)
-        blended: NDArray[Any] = fine[below - first] * (1 - weights) + fine[above - first] * weights
+        mode = "bilinear" if self.kind == "linear" else "bicubic"
+        fine = F.interpolate(coarse[:, None], size=self.shape[1:], mode=mode, align_corners=False)[:, 0].numpy()
+        blended = np.zeros((stop - start, *self.shape[1:]), np.float32)
+        for step, tap in taps.items():
+            blended += fine[tap - first] * weights[step][:, None, None]
         return blended
+
+
+def _linear(t: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+    """Weights of the planes below and above, for parts of a plane above the one below."""
+    return {0: 1 - t, 1: t}
+
+
+def _cubic(t: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+    """The same of the two below and the two above."""
+    near = {step: ((_KEYS + 2) * d - (_KEYS + 3)) * d * d + 1 for step, d in ((0, t), (1, 1 - t))}
+    far = {step: (((d - 5) * d + 8) * d - 4) * _KEYS for step, d in ((-1, 1 + t), (2, 2 - t))}
+    return near | far
 
 
 def _refuse_other_size(volume: Volume, expected: Sequence[float]) -> None:

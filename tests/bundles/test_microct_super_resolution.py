@@ -75,10 +75,18 @@ def test_training_learns_and_says_what_it_scaled_by(weights: str) -> None:
 def test_evaluation_compares_specimen_by_specimen(manifest: str, weights: str, tmp_path: Path) -> None:
     workflow("train", "evaluate", manifest_path=manifest, checkpoint=weights, output_dir=str(tmp_path / "a")).run()
     specimens = pd.read_csv(tmp_path / "a" / "specimens.csv").set_index(["specimen", "method"])
-    assert len(specimens) == 4  # one test specimen a site, before and after
+    assert len(specimens) == 6  # one test specimen a site, before, after, and by cubic interpolation
     assert all(name.endswith("1 frames") for name, _ in specimens.index)
     gain = specimens.xs("dl", level="method")["psnr_db"] - specimens.xs("lr", level="method")["psnr_db"]
     assert (gain > 0).all()
+    # bone, in what each method gives, against the fine scans
+    agreement = pd.read_csv(tmp_path / "a" / "agreement.csv")
+    assert set(agreement["method"]) == {"lr", "bicubic", "dl"}
+    assert (agreement["pairs"] + agreement["missing"] == 2).all()
+    volumes = sorted((tmp_path / "a" / "volumes").iterdir())
+    assert ["femur" in volumes[0].name, "spine" in volumes[1].name, len(volumes)] == [True, True, 2]
+    made = open_volume(volumes[0])
+    assert (made.units, made.shape) == ("mg HA/cm3", (16, 64, 64))
     # trained at one frame average, tested at three, on one site
     other = str(tmp_path / "b")
     options = {"manifest_path": manifest, "checkpoint": weights, "output_dir": other, "frames": 3, "site": "spine"}

@@ -34,6 +34,24 @@ def test_equals_pytorchs_whatever_is_read_at_once(planes: int, rows: int, factor
         np.testing.assert_array_equal(fine.read(*cut), fine.read()[cut[0] : cut[1]])
 
 
+@given(planes=st.integers(1, 7), factor=st.integers(2, 3), seed=st.integers(0, 99))
+def test_cubic_is_pytorchs_along_each_axis(planes: int, factor: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(500, 300, (planes, 5, 7)).astype(np.float32)
+    fine = UpsampledVolume(Held(values), factor, kind="cubic")
+    size, mode = fine.shape, {"mode": "bicubic", "align_corners": False}
+    flat = F.interpolate(torch.from_numpy(values)[:, None], size=size[1:], **mode)[:, 0]  # each plane
+    across = flat.permute(1, 0, 2)[:, None]  # then each section along the planes
+    expected = F.interpolate(across, size=(size[0], size[2]), **mode)[:, 0].permute(1, 0, 2).numpy()
+    np.testing.assert_allclose(fine.read(), expected, rtol=0, atol=5e-3)
+    np.testing.assert_array_equal(fine.read(1, 2), fine.read()[1:2])
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind must be linear or cubic, got 'spline'"):
+        UpsampledVolume(Held(np.zeros((2, 2, 2), dtype=np.int16)), kind="spline")  # type: ignore[arg-type]
+
+
 def test_voxels_fill_the_same_space() -> None:
     coarse = Held(np.zeros((4, 5, 6), dtype=np.int16))
     fine = UpsampledVolume(coarse)
