@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bone_envelope": ["BoneEnvelope"],
         "bone_segmentation": ["BoneSegmentation"],
         "bone_surface": ["BoneSurface", "measure_bone_surface"],
+        "bone_verdict": ["Verdict", "error_reach", "judge_network"],
         "bone_volume_fraction": ["BoneVolumeFraction", "measure_bone_volume_fraction"],
         "boundary_distance": ["BOUNDARY_METRICS", "slice_boundary_distances", "summarise_boundary_distances"],
         "calibration": ["calibration_table", "expected_calibration_error", "fit_temperature"],

@@ -111,8 +111,9 @@ class MethodMorphometry:
         made: folder of what the network made, see :class:`bonemonai.analysis.SpecimenVolumes`.
         rule: what bone is; by default that of :class:`BoneRule`.
         grey_range: (least, most) that panels are scaled by, in the scans' units.
-        measured: folder where each finished measurement is kept, with what it was made from; the same call continues,
-            and evaluations of several networks share those of the scans. By default ``measured`` in the output folder.
+        measured: folder where each finished measurement of the scans is kept, with what it was made from; the same
+            call continues, and evaluations of several networks may share it. By default ``measured`` in the output
+            folder, where those of the network always are.
         memory: bytes to work in, about.
         overwrite: replace earlier files.
 
@@ -203,7 +204,9 @@ class MethodMorphometry:
             ``quantity``, ``value``, ``unit`` and ``tissue`` of each quantity, and the overlap with the fine scan's
             bone; None for the fine scan itself.
         """
-        path = self.measured / f"{specimen_path('', str(row['specimen'])).name.removesuffix('.ome.zarr')}_{method}.json"
+        # what a network made is of this evaluation alone
+        folder = self.output_dir / "measured" if method == "dl" else self.measured
+        path = folder / f"{specimen_path('', str(row['specimen'])).name.removesuffix('.ome.zarr')}_{method}.json"
         key = self._key(row, method)
         kept = read_json(path)
         if kept is None or kept.get("of") != key:

@@ -209,7 +209,8 @@ def resolution_rows(
         if pair.shift_voxels is not None:
             logger.info("%s: registered to %s fine voxels.", row["subject"], np.round(pair.shift_voxels, 1).tolist())
         kept = {key: value for key, value in row.items() if key not in ("voxel_size_um", "units")}
-        frames = f"{row['lr_frames']} frames" if row.get("lr_frames") else None
+        count = row.get("lr_frames")
+        frames = f"{count} frame{'s' if str(count) != '1' else ''}" if count else None
         parts = [row["subject"], row.get("site"), row.get("part"), frames]
         kept["specimen"] = " ".join(str(part) for part in parts if part)
         volumes: dict[Hashable, Any] = {

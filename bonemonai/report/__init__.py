@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "figures": ["overlay_figure", "volume_figure"],
         "lacuna_report": ["write_lacuna_report"],
         "multitask_report": ["write_multitask_report"],
+        "resolution_report": ["write_resolution_report"],
         "screening_page": ["write_screening_page"],
         "screening_report": ["write_screening_report"],
     },

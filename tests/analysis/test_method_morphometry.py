@@ -175,7 +175,8 @@ def test_what_was_measured_is_kept_and_shared(
         return original(self, row, method, scan)
 
     monkeypatch.setattr(MethodMorphometry, "_values", count)
-    again = measured(tmp_path / "one", rows, made, measured=kept)
+    shutil.copytree(kept, tmp_path / "one" / "measured")
+    again = measured(tmp_path / "one", rows, made)
     assert counted == []
     pd.testing.assert_frame_equal(read(folder, "agreement"), again["agreement"])
     # another network's volumes are measured, the scans are not

@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from bonemonai.data import UpsampledVolume, open_volume
 from bonemonai.engines import weights_card
+from bonemonai.phantoms import write_rescanned_study
+from tests.array_volume import ArrayVolume
 from tests.bundle_runs import BundleRuns
 
 RUNS = BundleRuns("microct_super_resolution")
@@ -76,7 +79,7 @@ def test_evaluation_compares_specimen_by_specimen(manifest: str, weights: str, t
     workflow("train", "evaluate", manifest_path=manifest, checkpoint=weights, output_dir=str(tmp_path / "a")).run()
     specimens = pd.read_csv(tmp_path / "a" / "specimens.csv").set_index(["specimen", "method"])
     assert len(specimens) == 6  # one test specimen a site, before, after, and by cubic interpolation
-    assert all(name.endswith("1 frames") for name, _ in specimens.index)
+    assert all(name.endswith("1 frame") for name, _ in specimens.index)
     gain = specimens.xs("dl", level="method")["psnr_db"] - specimens.xs("lr", level="method")["psnr_db"]
     assert (gain > 0).all()
     # bone, in what each method gives, against the fine scans
@@ -87,14 +90,57 @@ def test_evaluation_compares_specimen_by_specimen(manifest: str, weights: str, t
     assert ["femur" in volumes[0].name, "spine" in volumes[1].name, len(volumes)] == [True, True, 2]
     made = open_volume(volumes[0])
     assert (made.units, made.shape) == ("mg HA/cm3", (16, 64, 64))
-    # trained at one frame average, tested at three, on one site
-    other = str(tmp_path / "b")
-    options = {"manifest_path": manifest, "checkpoint": weights, "output_dir": other, "frames": 3, "site": "spine"}
-    workflow("train", "evaluate", **options).run()
-    record = json.loads((tmp_path / "b" / "results.json").read_text())
-    assert (record["site"], record["frames"], record["tested_on"]) == ("spine", 3, "synthetic")
+    options = {"manifest_path": manifest, "checkpoint": weights, "output_dir": str(tmp_path / "a")}
     assert "exists already" in refusal("train", "evaluate", **options)
     assert "trained or chosen on it" in refusal("train", "evaluate", **options, split="train", overwrite=True)
+    asked = {**options, "output_dir": str(tmp_path / "b")}
+    assert "say --step 1" in refusal("train", "evaluate", **asked, step=3)
+
+
+def test_other_sites_and_frame_averages_in_one_command(manifest: str, weights: str, tmp_path: Path) -> None:
+    options = {"manifest_path": manifest, "weights": {"both": weights}, "sites": ["spine"], "output_dir": str(tmp_path)}
+    workflow("matrix", **options).run()
+    record = json.loads((tmp_path / "both_on_spine_3" / "results.json").read_text())
+    assert (record["site"], record["frames"], record["tested_on"]) == ("spine", 3, "synthetic")
+    matrix = pd.read_csv(tmp_path / "report" / "matrix.csv")
+    assert matrix["tested_on"].tolist() == ["spine, 1 frame", "spine, 3 frames"]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Verdict: bone first" in page
+    assert str(tmp_path) not in page
+    # the scans are measured once, whatever is evaluated on them
+    assert {path.name.split("_")[-1] for path in (tmp_path / "measured").iterdir()} == {
+        "hr.json",
+        "lr.json",
+        "bicubic.json",
+    }
+    workflow("report", results={"again": str(tmp_path / "both_on_spine_1")}, output_dir=str(tmp_path / "own")).run()
+    assert (tmp_path / "own" / "report.html").is_file()
+
+
+def test_halves_of_one_specimen_are_used_as_what_they_are(tmp_path: Path) -> None:
+    field = gaussian_filter(np.random.default_rng(0).normal(size=(160, 44, 44)), 4)
+    scan = ArrayVolume(np.where(field > 0.01, 200, 40).astype(np.uint8), (20, 20, 20))
+    (tmp_path / "bone").write_text("so that the scan has a fingerprint")
+    scan.path = tmp_path / "bone"
+    manifest = str(write_rescanned_study(tmp_path / "study", scan))
+    options = {"manifest_path": manifest, "checkpoint": str(tmp_path / "w.pt"), "units": "raw", "expects": ["raw"]}
+    assert "stands in more than one split" in refusal("train", "smoke", **options)
+    options["allow_leakage"] = True
+    workflow("train", "smoke", **options, **{**TINY, "max_epochs": 1, "patch_size": 44}).run()
+    assert "parts of one specimen" in weights_card(options["checkpoint"])["trained_on"]["leakage"]
+    asked = {**options, "output_dir": str(tmp_path / "out"), "area": "whole"}
+    # densities are no grey values, and the reverse
+    dense = str(tmp_path / "study" / "train" / "lr_1.ome.zarr")
+    asked_of = {"dataset_dir": dense, "checkpoint": options["checkpoint"], "output_dir": str(tmp_path / "fine")}
+    assert "this workflow takes raw" in refusal("inference", **asked_of, units="HU")
+    workflow("inference", **asked_of).run()
+    assert open_volume(tmp_path / "fine" / "high.ome.zarr").units == "raw"
+    assert "give a grey threshold (--threshold)" in refusal("train", "evaluate", **asked)
+    workflow("train", "evaluate", **asked, threshold=120).run()
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "parts of one specimen" in record["leakage"]
+    assert pd.read_csv(tmp_path / "out" / "agreement.csv")["pairs"].max() == 4
+    assert pd.read_csv(tmp_path / "out" / "morphometry.csv")["tissue"].unique().tolist() == ["whole plane"]
 
 
 def test_a_scan_keeps_its_calibration_and_halves_its_voxels(study: Path, weights: str, tmp_path: Path) -> None:
