@@ -342,7 +342,7 @@ def prepare(manifest: Path, out: Path, crop_size: int, slices: int, **options: A
 @click.option("--threshold", type=float, metavar="G", help="Grey value; voxels above it are bone.")
 @click.option("--density", type=float, metavar="D", help="mg HA/cm3, after a Gaussian; 500 of calibrated volumes.")
 @click.option("--tv", "tissue", metavar="whole|envelope|FILE", help="Tissue; envelope with a density, else whole.")
-@click.option("--closing-um", default=100.0, show_default=True, type=click.FloatRange(min=0), help="Of the envelope.")
+@click.option("--closing-um", type=click.FloatRange(min=0), help="Of the envelope; 100 by default.")
 @_VOXEL_SIZE
 @click.option("--units", metavar="UNITS", help="'mg HA/cm3', for files of densities that do not state it.")
 @click.option("--format", "style", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
@@ -353,7 +353,9 @@ def prepare(manifest: Path, out: Path, crop_size: int, slices: int, **options: A
 @click.option("--lacunae", type=click.Path(path_type=Path), metavar="MASK", help="Of lacunae on VOLUME's voxels.")
 @click.option("--table", type=click.Path(path_type=Path), metavar="CSV", help="A row a lacuna is written there.")
 @click.option("--memory-budget", default=1e9, show_default=True, type=click.FloatRange(1e6, 1e15), help="Bytes.")
-@click.option("--record", type=click.Path(path_type=Path), metavar="JSON", help="Of finished slabs: stop, and go on.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), metavar="JSON", help="Of finished slabs, with a folder JSON.d."
+)
 def measure(path: Path, mask: Path | None, voxel_size_um: float | None, units: str | None, **options: Any) -> None:
     """Print the bone morphometry of VOLUME, a line each of name, value and unit; BV/TV first.
 

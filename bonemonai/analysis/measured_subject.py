@@ -34,7 +34,7 @@ def find_subject(
     threshold: float | None = None,
     density: float | None = None,
     tissue: str | Path | None = None,
-    closing_um: float = CLOSING_UM,
+    closing_um: float | None = None,
 ) -> Subject:
     """Say what bone is in a scan, and what tissue it lies in.
 
@@ -45,10 +45,11 @@ def find_subject(
         density: mg HA/cm3; by default 500 of a calibrated scan, and of others none.
         tissue: "whole", "envelope", or the path of a mask; by default the envelope where bone is found by its density,
             as David et al. measured BA/TA, and else the whole volume.
-        closing_um: of the envelope; see :class:`bonemonai.analysis.BoneEnvelope`.
+        closing_um: of the envelope, which must then be the tissue; see :class:`bonemonai.analysis.BoneEnvelope`.
 
     Raises:
-        InputError: if the voxel size is unknown, two ways to find bone are given, or a mask lies on other voxels.
+        InputError: if the voxel size is unknown, two ways to find bone are given, a mask lies on other voxels, or there
+            is no envelope to be closed.
     """
     if scan.voxel_size_um is None:
         raise InputError(scan.path, "does not state its voxel size; say --voxel-size-um.")
@@ -63,10 +64,12 @@ def find_subject(
         bone = BoneSegmentation(scan, density=density, threshold=threshold)
     if tissue is None:
         tissue = "whole" if density is None else "envelope"
+    if closing_um is not None and tissue != "envelope":
+        raise InputError("closing-um", "closes the envelope of bone, which is not the tissue here; say --tv envelope.")
     if tissue == "whole":
         return Subject(bone, None, (bone.rule, "whole volume"))
     if tissue == "envelope":
-        envelope = BoneEnvelope(bone, closing_um=closing_um)
+        envelope = BoneEnvelope(bone, closing_um=CLOSING_UM if closing_um is None else closing_um)
         return Subject(bone, envelope, (bone.rule, envelope.rule))
     given = open_volume(tissue)
     lie_on(given, scan)

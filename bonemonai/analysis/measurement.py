@@ -157,7 +157,7 @@ def _thickness(subject: Subject, memory: float, done: SlabRecord | None) -> list
     phases = {
         "Tb.Th": subject.bone,
         "Tb.Sp": BetweenBone(subject.bone, within),
-        "mid-axes": BetweenBone(MidAxes(subject.bone), within),
+        "mid-axes": BetweenBone(MidAxes(subject.bone, memory=memory), within),
     }
     found = {
         name: measure_local_thickness(phase, subject.tissue, memory=memory, record=done, stage=name)

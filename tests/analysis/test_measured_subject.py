@@ -55,6 +55,9 @@ def test_refusals(tmp_path: Path) -> None:
     scan = ArrayVolume(np.zeros((3, 4, 5), np.uint8), SIZE)
     with pytest.raises(InputError, match="does not state its voxel size"):
         find_subject(ArrayVolume(scan.values, None))
+    for tissue in (None, "whole"):
+        with pytest.raises(InputError, match="closes the envelope of bone, which is not the tissue here"):
+            find_subject(scan, threshold=3, tissue=tissue, closing_um=50)
     with pytest.raises(InputError, match=r"says what bone is; leave --threshold and --density out"):
         find_subject(scan, mask=scan, threshold=3)
     with pytest.raises(InputError, match="no such file"):

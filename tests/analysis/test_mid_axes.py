@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -65,3 +66,25 @@ def test_refusals() -> None:
         MidAxes(ArrayVolume(np.ones((3, 3, 3), np.uint8), None))
     with pytest.raises(InputError, match="is bone throughout"):
         MidAxes(ArrayVolume(np.ones((3, 3, 3), np.uint8))).read()
+    # a block of bone whose middle is 20 voxels deep
+    thick = np.zeros((44, 60, 60), np.uint8)
+    thick[2:42, 8:52, 8:52] = 1
+    with pytest.raises(InputError, match=r"bone so thick that .* more than memory holds"):
+        MidAxes(ArrayVolume(thick, SIZE), memory=1e6).read()
+
+
+@pytest.mark.parametrize("memory", [2e6, 3e6])
+def test_little_memory_gives_the_same(memory: float) -> None:
+    volume = ArrayVolume(texture(3), SIZE)
+    sizes: list[int] = []
+    original = MidAxes._depth
+
+    def depth(self: MidAxes, wide: Any, box: Any) -> Any:
+        sizes.append(int(np.prod([side.stop - side.start for side in box])))
+        return original(self, wide, box)
+
+    with mock.patch("bonemonai.analysis.mid_axes._FIRST_HALO", 2), mock.patch.object(MidAxes, "_depth", depth):
+        small = MidAxes(volume, memory=memory).read()
+    np.testing.assert_array_equal(small, MidAxes(volume).read())
+    assert len(sizes) > 1
+    assert max(sizes) * 48 <= memory
