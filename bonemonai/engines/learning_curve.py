@@ -40,6 +40,18 @@ class LearningCurve:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that goes on must know."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on.
+
+        Args:
+            state: see :meth:`state_dict`.
+        """
+        self.rows, self._batches = [dict(row) for row in state["rows"]], []
+
     def _add(self, engine: Any) -> None:
         output = engine.state.output
         loss = output["loss"] if isinstance(output, dict) else output[0]["loss"]

@@ -101,6 +101,18 @@ class SaveBestWeights(SaveLastWeights):
         self.counts = counts
         self.best = -float("inf")
 
+    def state_dict(self) -> dict[str, float]:
+        """What a training that goes on must know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on.
+
+        Args:
+            state: see :meth:`state_dict`.
+        """
+        self.best = state["best"]
+
     def __call__(self, engine: Any) -> None:
         """Save if this epoch is the best so far."""
         if self.counts is not None and not self.counts():

@@ -1,0 +1,132 @@
+"""What a training needs to go on after it was stopped, on disk: whole at any moment, and of this very training."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bonemonai
+from bonemonai.data.atomic import atomic_path
+from bonemonai.data.fingerprint import fingerprint
+from bonemonai.data.json_file import read_json, write_json
+from bonemonai.data.manifest import distinct, read_manifest
+from bonemonai.engines.run_check import passed_to_create_workflow
+from bonemonai.engines.weights import sha256
+from bonemonai.errors import ResumeError
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 2  # epochs: a damaged file leaves the one before
+# options that may change between two parts of one training
+_FREE = ("max_epochs", "checkpoint", "learning_curve", "overwrite", "num_workers", "device", "dataset_dir",
+         "manifest_path", "output_dir")  # fmt: skip
+
+
+class TrainingRecord:
+    """A folder beside a training's weights, ``<name>.training``, with the state after each of the last two epochs.
+
+    A training that is stopped, killed or out of power goes on after the last epoch that it finished when the same
+    command is given again; more ``--max_epochs`` continue one that was complete.
+
+    Args:
+        checkpoint: file of the training's weights.
+        max_epochs: of this run.
+        manifest_path: of the data; it and the scans that it names must be those that the training began with.
+        overwrite: begin anew.
+
+    Attributes:
+        continues: whether there is an unfinished training to go on with.
+
+    Raises:
+        ResumeError: if there is one, but of other configs, options, versions or data.
+    """
+
+    def __init__(
+        self, checkpoint: str | Path, max_epochs: int, manifest_path: str | Path, *, overwrite: bool = False
+    ) -> None:
+        self.folder = Path(checkpoint).with_suffix(".training")
+        self._index = self.folder / "record.json"
+        self._about = _fingerprint(Path(manifest_path))
+        known = None if overwrite else read_json(self._index)
+        self._files: list[dict[str, Any]] = []
+        self.continues = False
+        if known is None:
+            return
+        last = max((int(entry["epoch"]) for entry in known["epochs"]), default=0)
+        self.continues = last < max_epochs
+        changed = [name for name in self._about if known["of"].get(name) != self._about[name]]
+        if self.continues and changed:
+            raise ResumeError(
+                self.folder, f"is a training with other {', '.join(changed)}; say --overwrite True to begin anew, or "
+                "choose another --checkpoint."
+            )  # fmt: skip
+        if self.continues:
+            self._files = list(known["epochs"])
+
+    def load(self) -> dict[str, Any] | None:
+        """State after the last epoch whose file is whole; None where nothing is to be continued.
+
+        Raises:
+            ResumeError: if all files are damaged.
+        """
+        for entry in reversed(self._files):
+            path = self.folder / entry["file"]
+            if path.is_file() and sha256(path) == entry["sha256"]:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            logger.warning("%s is damaged or gone; the training goes on from the epoch before.", path.name)
+        if self._files:
+            raise ResumeError(self.folder, "holds no epoch that is whole; say --overwrite True to begin anew.")
+        return None
+
+    def save(self, state: dict[str, Any], epoch: int) -> None:
+        """Keep a state; on return it is on disk, and nothing is lost if that fails.
+
+        Args:
+            state: tensors, numbers, text, lists and dictionaries of them.
+            epoch: that is finished.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        if not self._files and self.folder.exists():  # of a training that is overwritten
+            shutil.rmtree(self.folder)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        name = f"epoch_{epoch:05d}.pt"
+        with atomic_path(self.folder / name) as partial:
+            partial.write_bytes(buffer.getbuffer())
+        entry = {"epoch": epoch, "file": name, "sha256": hashlib.sha256(buffer.getbuffer()).hexdigest()}
+        self._files = [*(each for each in self._files if each["epoch"] < epoch), entry][-_KEPT:]
+        write_json(self._index, {"of": self._about, "epochs": self._files})
+        names = {each["file"] for each in self._files}
+        for path in self.folder.glob("epoch_*.pt"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+
+def _fingerprint(manifest_path: Path) -> dict[str, Any]:
+    files, options = passed_to_create_workflow()
+    fixed = {name: value for name, value in sorted(options.items()) if name not in _FREE}
+    manifest = read_manifest(
+        manifest_path, label_is_path=False, allow_shared_patient=True, may_be_empty=("split", "mask", "label")
+    )
+    scans = hashlib.sha256()
+    for column in ("image", "mask", "lr", "tv", "lacunae"):
+        for path in filter(None, distinct(manifest[column].tolist()) if column in manifest else ()):
+            scans.update(fingerprint(path)["sha256_sampled"].encode())
+    return {
+        "configs": {Path(file).name: sha256(file) for file in files},
+        # a digest: an option may be a path, and a path may name somebody
+        "options": hashlib.sha256(repr(fixed).encode()).hexdigest()[:16],
+        "packages": {"bonemonai": bonemonai.__version__, **{name: version(name) for name in ("monai", "torch")}},
+        "manifest": sha256(manifest_path),
+        "scans": scans.hexdigest(),
+    }
