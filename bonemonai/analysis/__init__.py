@@ -55,8 +55,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MORPHOMETRY_FILES",
             "BoneRule",
             "MethodMorphometry",
-            "morphometry_agreement",
         ],
+        "morphometry_agreement": ["morphometry_agreement"],
         "multitask_evaluation": [
             "MULTITASK_FILES",
             "pool_multitask_folds",

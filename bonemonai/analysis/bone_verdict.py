@@ -13,6 +13,7 @@ JUDGED = ("BA/TA", "Tb.Th", "Tb.Sp")
 OTHERS = {"lr": "the coarse scan", "bicubic": "cubic interpolation"}
 
 _NETWORK = "dl"
+_FEWEST = 3  # specimens that have limits of agreement
 
 
 class Verdict(NamedTuple):
@@ -47,11 +48,11 @@ def error_reach(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
         agreement: see :func:`bonemonai.analysis.morphometry_agreement`.
 
     Returns:
-        Quantity to method to number, in the quantity's unit; of fewer than three specimens the bias. NaN where a
-        method has no value.
+        Quantity to method to number, in the quantity's unit; of fewer than three specimens the bias. NaN of a method
+        that has no value in a specimen: limits of the specimens that it is good in are not its limits.
     """
     limits = agreement.reindex(columns=["lower_limit", "upper_limit"]).abs().max(axis=1)
-    reach = limits.fillna(agreement["bias"].abs())
+    reach = limits.fillna(agreement["bias"].abs()).where(agreement["missing"] == 0)
     found: dict[str, dict[str, float]] = {}
     for quantity, method, value in zip(agreement["quantity"], agreement["method"], reach, strict=True):
         found.setdefault(str(quantity), {})[str(method)] = float(value)
@@ -63,7 +64,7 @@ def judge_network(agreement: pd.DataFrame, overlap: pd.DataFrame, specimens: pd.
 
     It is better in a quantity if its limits of agreement reach less far from 0 than those of the coarse scan and of
     cubic interpolation, see :func:`error_reach`; limits of few specimens are uncertain themselves, as their intervals
-    say. Specimens in which it leaves no bone make it worse.
+    say. A method that leaves nothing to measure in a specimen is worse than any that does not.
 
     Args:
         agreement: see :func:`bonemonai.analysis.morphometry_agreement`.
@@ -88,12 +89,17 @@ def judge_network(agreement: pd.DataFrame, overlap: pd.DataFrame, specimens: pd.
             better.append(quantity)
         else:
             worse[quantity] = OTHERS[best]
-    missing = int(agreement.loc[agreement["method"] == _NETWORK, "missing"].max())
+    of_network = agreement[agreement["method"] == _NETWORK]
+    missing, pairs = int(of_network["missing"].max()), int(of_network["pairs"].max())
+    if not {_NETWORK, *others} <= set(overlap["method"]):
+        raise InputError("overlap", f"must have {', '.join([_NETWORK, *others])}.")
     shares = {name: _means(overlap, name) for name in ("lost", "invented")}
-    loses = shares["lost"][_NETWORK] > min(shares["lost"][method] for method in others) or missing > 0
+    loses = shares["lost"][_NETWORK] > min(shares["lost"][method] for method in others)
     psnr = None if specimens is None else _means(specimens, "psnr_db")
     wins = None if psnr is None else all(psnr[_NETWORK] > psnr[m] for m in others if m in psnr)
     sentences = [_bone(better, worse), _trabeculae(shares, others, missing)]
+    if pairs < _FEWEST:
+        sentences.append("By the bias alone: of fewer than three specimens there are no limits of agreement.")
     if psnr is not None:
         sentences.append(_image(psnr, others))
     return Verdict(_words(better, worse, loses, wins), tuple(better), worse, loses, wins, tuple(sentences))
@@ -135,7 +141,11 @@ def _trabeculae(shares: dict[str, dict[str, float]], others: list[str], missing:
         per_cent = {method: f"{100 * share:.1f} %" for method, share in shares[name].items()}
         beside = ", ".join(f"{OTHERS[method]} {per_cent[method]}" for method in others)
         parts.append(f"{per_cent[_NETWORK]} {words} ({beside})")
-    gone = f" In {missing} specimens it leaves no bone to measure." if missing else ""
+    gone = (
+        f" In {missing} specimen{'s' if missing > 1 else ''} it leaves no bone, or no space, to measure."
+        if missing
+        else ""
+    )
     return "; ".join(parts) + "." + gone
 
 

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from bonemonai.analysis.image_quality import compare_methods, plane_quality, specimen_quality
+from bonemonai.analysis.method_morphometry import MORPHOMETRY_FILES
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
@@ -30,7 +31,7 @@ class QualityTable:
         about: provenance; JSON values.
         restore: from the network's output to values scaled as the images are; a sigmoid by default.
         further: keys of the batch that are methods, too, (B, 1, H, W), such as "bicubic".
-        overwrite: replace an earlier evaluation.
+        overwrite: replace an earlier evaluation, its morphometry too.
 
     Raises:
         OutputError: if there is one already; at construction.
@@ -50,7 +51,7 @@ class QualityTable:
     ) -> None:
         self.output_dir, self.about, self.restore = Path(output_dir), dict(about), restore
         self.further = tuple(further)
-        for name in QUALITY_FILES:
+        for name in (*QUALITY_FILES, *MORPHOMETRY_FILES):
             if (self.output_dir / name).exists() and not overwrite:
                 raise OutputError(
                     self.output_dir / name, "exists already; say --overwrite True, or choose another --output_dir."
@@ -64,6 +65,9 @@ class QualityTable:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self, engine: Any) -> None:
+        # of an evaluation that is overwritten nothing may stand beside this one
+        for name in (*QUALITY_FILES, *MORPHOMETRY_FILES):
+            (self.output_dir / name).unlink(missing_ok=True)
         self._parts = []
 
     def _add(self, engine: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class SpecimenVolumes:
 
     Raises:
         OutputError: if one is there already, at construction.
-        InputError: if a specimen's planes do not all come, in order.
+        InputError: if two specimens' names make one file name, or a specimen's planes do not all come, in order.
 
     Attach to MONAI's evaluator with ``decollate=False``; a batch has ``specimen`` and ``plane``.
     """
@@ -44,6 +45,9 @@ class SpecimenVolumes:
         self.folder, self.restore, self.overwrite = Path(folder), restore, overwrite
         self.least, self.most = (float(end) for end in grey_range)
         self._like = {str(row["specimen"]): row["high"] for row in rows}
+        names = Counter(specimen_path("", name).name.casefold() for name in self._like)
+        if twice := [name for name in self._like if names[specimen_path("", name).name.casefold()] > 1]:
+            raise InputError(twice[0], f"and {twice[1]} would be one file; give parts and sites other names.")
         self._writer: OmeZarrWriter | None = None
         self._specimen, self._came = "", 0
         for specimen in self._like:

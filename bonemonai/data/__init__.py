@@ -38,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "grey_range",
             "open_resolution_pair",
             "read_resolution_manifest",
+            "refuse_other_resolution",
             "resolution_rows",
         ],
         "upsampled_volume": ["UpsampledVolume"],

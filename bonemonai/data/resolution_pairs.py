@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def read_resolution_manifest(
     path: str | Path,
     *,
     site: str | None = None,
-    frames: int | None = None,
+    frames: int | str | None = None,
     require_split: bool = True,
     allow_leakage: bool = False,
 ) -> pd.DataFrame:
@@ -155,8 +155,8 @@ def read_resolution_manifest(
 
     Args:
         path: of the CSV file.
-        site: take this one only.
-        frames: take coarse scans of so many frame averages only.
+        site: take this one only; None or "all" takes every one.
+        frames: take coarse scans of so many frame averages only; None or "all" takes every one.
         require_split: refuse one without splits.
         allow_leakage: let parts of one specimen stand in several splits, as of a study of a single scan; see
             :func:`bonemonai.phantoms.write_rescanned_study`.
@@ -169,9 +169,12 @@ def read_resolution_manifest(
         InputError: see :func:`bonemonai.data.read_manifest`; or if a column is missing, or no row is left.
     """
     manifest = read_manifest(path, allow_shared_patient=allow_leakage)
-    if "split" in manifest and (manifest.groupby("patient")["split"].nunique() > 1).any():
-        manifest["leakage"] = LEAKAGE
     manifest["subject"] = number_subjects(manifest["patient"].tolist())
+    if "split" in manifest and (manifest.groupby("subject")["split"].nunique() > 1).any():
+        manifest["leakage"] = LEAKAGE
+    # MONAI drops an option that is None
+    site = None if site == "all" else site
+    frames = None if frames == "all" else frames
     asked = (("lr", True), ("split", require_split), ("site", site), ("lr_frames", frames))
     for column in [name for name, wanted in asked if wanted]:
         if column not in manifest or (manifest[column] == "").any():
@@ -198,7 +201,8 @@ def resolution_rows(
     Returns:
         Rows with ``image``, the up-sampled coarse scan, ``bicubic``, the same by cubic interpolation, ``high``, the
         fine one, and ``coarse``, all open volumes; ``path``, that of the fine scan, ``lr`` and ``tv``, paths;
-        ``specimen``, the subject, its site, the part of it and the frame averages: what is scored apart.
+        ``specimen``, the subject, its site, the part of it and the frame averages: what is scored apart; ``factor``,
+        coarse voxel's edge over fine voxel's edge.
 
     Raises:
         InputError: see :class:`ResolutionPair`.
@@ -213,6 +217,7 @@ def resolution_rows(
         frames = f"{count} frame{'s' if str(count) != '1' else ''}" if count else None
         parts = [row["subject"], row.get("site"), row.get("part"), frames]
         kept["specimen"] = " ".join(str(part) for part in parts if part)
+        kept["factor"] = pair.factor
         volumes: dict[Hashable, Any] = {
             "image": pair.low,
             "bicubic": pair.cubic,
@@ -223,6 +228,25 @@ def resolution_rows(
     if twice := [name for name, count in Counter(row["specimen"] for row in rows).items() if count > 1]:
         raise InputError("manifest", f"has several pairs of {twice[0]}; tell them apart in a column part.")
     return rows
+
+
+def refuse_other_resolution(
+    rows: Iterable[Mapping[Hashable, Any]], factor: int, lr_voxel_size_um: Sequence[float] | None
+) -> None:
+    """Refuse pairs of other voxel sizes than a network was made for.
+
+    Args:
+        rows: see :func:`resolution_rows`.
+        factor: coarse voxel's edge over fine voxel's edge.
+        lr_voxel_size_um: (plane, row, column) of coarse scans, to within 5 %; None takes any.
+
+    Raises:
+        InputError: naming a scan.
+    """
+    for row in rows:
+        if row["factor"] != factor:
+            raise InputError(row["lr"], f"is {row['factor']} times as coarse as its fine scan, and {factor} are due.")
+        UpsampledVolume(row["coarse"], factor, expects_voxel_size_um=lr_voxel_size_um)
 
 
 def grey_range(rows: Iterable[Mapping[Hashable, Any]]) -> tuple[float, float]:

@@ -168,6 +168,8 @@ class CrossValidation:
             for name, value in self.options.items()
             if _first(name) in known or _first(name) not in known_to_other
         }
+        if "resumable" in known:
+            options.setdefault("resumable", False)  # a fold that is cut short begins anew
         create_workflow(config_file=configs, logging_file=False, **options, **own).run()
 
     def _is_done(self, fold: int) -> bool:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from monai.bundle import create_workflow
 
 import bonemonai
-from bonemonai.data.fingerprint import fingerprint
+from bonemonai.data.fingerprint import fingerprint, full_sha256
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.data.manifest import distinct, read_manifest
 from bonemonai.engines.weights import sha256
@@ -69,7 +69,8 @@ class EvaluationMatrix:
         self.evaluate, self.weights = list(evaluate), {str(name): Path(path) for name, path in weights.items()}
         self.output_dir, self.manifest_path = Path(output_dir), Path(manifest_path)
         self.options, self.overwrite = dict(options or {}), overwrite
-        own = sorted({"checkpoint", "output_dir", "manifest_path", "overwrite"} & set(self.options))
+        set_by_cells = {name for cell in cells for name in cell}
+        own = sorted({"checkpoint", "output_dir", "manifest_path", "overwrite", *set_by_cells} & set(self.options))
         if own:
             raise InputError("options", f"must leave {', '.join(own)} to the matrix.")
         self.cells: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -134,14 +135,18 @@ class EvaluationMatrix:
     def _fingerprint(self, weights: str, cell: Mapping[str, Any]) -> dict[str, Any]:
         manifest = read_manifest(self.manifest_path, allow_shared_patient=True)
         scans = hashlib.sha256()
-        for path in distinct([path for column in ("image", "lr", "tv") if column in manifest
-                              for path in manifest[column].tolist() if path]):  # fmt: skip
-            scans.update(fingerprint(path)["sha256_sampled"].encode())
+        for column in [name for name in ("image", "lr", "tv") if name in manifest]:
+            for path in filter(None, distinct(manifest[column].tolist())):
+                # of a mask that is drawn anew neither the size changes nor what samples see
+                digest = full_sha256(path) if column == "tv" else fingerprint(path)["sha256_sampled"]
+                scans.update(digest.encode())
+        # folders are where results go; a path may be written in several ways
+        options = {name: value for name, value in {**self.options, **cell}.items() if not name.endswith("_dir")}
         return {
             "bonemonai": bonemonai.__version__,
             "configs": {Path(file).name: sha256(file) for file in self.evaluate},
             # a digest: an option may be a path, and a path may name somebody
-            "options": hashlib.sha256(repr(sorted({**self.options, **cell}.items())).encode()).hexdigest()[:16],
+            "options": hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16],
             "weights": sha256(self.weights[weights]),
             "manifest": sha256(self.manifest_path),
             "scans": scans.hexdigest(),

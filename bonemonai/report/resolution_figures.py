@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from bonemonai.analysis.method_morphometry import METHODS, REFERENCE
+from bonemonai.analysis.method_morphometry import METHODS
+from bonemonai.analysis.morphometry_agreement import REFERENCE
 from bonemonai.report.figures import data_url
 from bonemonai.report.resolution_inputs import TITLES, Panel
 

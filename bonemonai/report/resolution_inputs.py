@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bonemonai.analysis.bone_verdict import Verdict, judge_network
 from bonemonai.analysis.image_quality import QUALITY_METRICS
-from bonemonai.analysis.method_morphometry import METHODS, REFERENCE
+from bonemonai.analysis.method_morphometry import METHODS
+from bonemonai.analysis.morphometry_agreement import REFERENCE
 from bonemonai.data.json_file import read_json
 from bonemonai.errors import InputError
 from bonemonai.report.data_notices import as_mapping
@@ -80,8 +81,14 @@ class Resolution(NamedTuple):
 
     @property
     def tested(self) -> str:
-        """Site and frame averages that were scored."""
-        return _scans(self.record)
+        """Site and frame averages that were scored, and the split, if it is not that of the test."""
+        split = str(self.record.get("split") or "test")
+        return _scans(self.record) + ("" if split == "test" else f", split {split}")
+
+    @property
+    def animals(self) -> int:
+        """How many animals the specimens are of: of one they are no independent pairs."""
+        return int(self.specimens["specimen"].str.split(" ").str[0].nunique())
 
     @property
     def leakage(self) -> str:
@@ -140,7 +147,12 @@ def _read(name: str, folder: Path) -> Resolution:
     if agreement is not None:
         # of few specimens there are no limits
         agreement = agreement.reindex(columns=["quantity", "unit", "method", *_AGREEMENT])
-    rule = as_mapping((read_json(folder / "morphometry.json") or {}).get("rule"))
+    measured = read_json(folder / "morphometry.json") or {}
+    rule = as_mapping(measured.get("rule"))
+    scored, of_bone = (as_mapping(each.get("weights")).get("sha256") for each in (record, measured))
+    other = morphometry is not None and set(morphometry["specimen"]) != set(specimens["specimen"])
+    if agreement is not None and (scored != of_bone or other):
+        raise InputError(folder, f"holds the bone of one evaluation and the images of another; {_CURE}.")
     panels = _panels(folder / "panels.npz") if agreement is not None else []
     return Resolution(
         name, record, planes, specimens, comparison, morphometry, agreement, overlap, panels,

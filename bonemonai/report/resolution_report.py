@@ -11,7 +11,13 @@ import pandas as pd
 
 from bonemonai.analysis.bone_verdict import JUDGED, OTHERS, error_reach
 from bonemonai.analysis.method_morphometry import METHODS, QUANTITIES
-from bonemonai.report.data_notices import collect_notices, data_sentence, heading_flags
+from bonemonai.report.data_notices import (
+    collect_notices,
+    data_sentence,
+    heading_flags,
+    kind_tested_on,
+    kinds_trained_on,
+)
 from bonemonai.report.report_files import number_filter, refuse_earlier_report, render_page, shown_record, write_report
 from bonemonai.report.resolution_figures import bland_altman_figure, panel_figure, quality_figure
 from bonemonai.report.resolution_inputs import TITLES, Resolution, read_resolutions
@@ -19,8 +25,8 @@ from bonemonai.report.screening_report import grouped, short_cards
 
 _FILES = ("report.html", "verdict.csv", "agreement.csv", "matrix.csv")
 _RECORDED = (
-    "bonemonai", "packages", "configs", "options", "seed", "site", "frames", "grey_range", "per_slice", "tested_on",
-    "leakage", "scored", "weights",
+    "bonemonai", "packages", "configs", "options", "seed", "split", "site", "frames", "grey_range", "per_slice",
+    "tested_on", "leakage", "scored", "weights",
 )  # fmt: skip
 _ABOUT = "bone"
 
@@ -61,8 +67,9 @@ def write_resolution_report(
 
 
 def _verdict_row(each: Resolution) -> dict[str, Any]:
-    row: dict[str, Any] = {"result": each.name, "trained_on": each.trained, "tested_on": each.tested}
-    row["specimens"] = each.specimens["specimen"].nunique()
+    row: dict[str, Any] = {"result": each.name, "trained_on": each.trained, "tested_on": each.tested,
+                           "data": _data(each), "bone": each.rule}  # fmt: skip
+    row |= {"specimens": each.specimens["specimen"].nunique(), "animals": each.animals}
     means = each.specimens.groupby("method")[["psnr_db", "ssim"]].mean()
     for metric, method in ((metric, method) for metric in ("psnr_db", "ssim") for method in METHODS):
         row[f"{metric}_{method}"] = means[metric].get(method, np.nan)
@@ -75,6 +82,14 @@ def _verdict_row(each: Resolution) -> dict[str, Any]:
         row |= {"verdict": verdict.words, "misleads": verdict.misleads, "better": " ".join(verdict.better),
                 "worse": " ".join(verdict.worse)}  # fmt: skip
     return row
+
+
+def _data(each: Resolution) -> str:
+    """Kinds of data, and what values were scaled by."""
+    kinds = f"{'; '.join(sorted(kinds_trained_on(each.record)))} / {kind_tested_on(each.record)}"
+    ends = each.record.get("grey_range")
+    shared = isinstance(ends, list) and not each.record.get("per_slice")
+    return f"{kinds}, {' to '.join(f'{end:g}' for end in ends or ()) if shared else 'each slice'}"
 
 
 def _agreements(found: Sequence[Resolution]) -> pd.DataFrame:
@@ -94,8 +109,11 @@ def _with_reach(agreement: pd.DataFrame) -> pd.DataFrame:
 def _matrix(verdicts: pd.DataFrame) -> pd.DataFrame:
     numbers = [name for name in map(str, verdicts) if name.startswith(("psnr_db_", "ssim_", "reach_", "lost_"))]
     rows = []
-    for (trained, tested), part in verdicts.groupby(["trained_on", "tested_on"], sort=False):
-        row = {"trained_on": trained, "tested_on": tested, "runs": len(part), "specimens": part["specimens"].max()}
+    # runs of other data, scaling or bone are no runs of one cell
+    alike = ["trained_on", "tested_on", "data", "bone"]
+    for key, part in verdicts.groupby(alike, sort=False):
+        row: dict[str, Any] = {**dict(zip(alike, key, strict=True)), "runs": len(part)}
+        row |= {name: part[name].max() for name in ("specimens", "animals")}
         row |= {name: float(part[name].mean()) for name in numbers}
         for metric in ("psnr_db", "ssim"):
             row |= {
@@ -142,7 +160,8 @@ def _shown(each: Resolution) -> dict[str, Any]:
     means = each.specimens.groupby("method")[["psnr_db", "ssim"]].mean()
     return {
         "name": each.name, "trained": each.trained, "tested": each.tested, "leakage": each.leakage, "bone": bone,
-        "specimens": each.specimens["specimen"].nunique(), "verdict": verdict, "rule": each.rule,
+        "specimens": each.specimens["specimen"].nunique(), "animals": each.animals,
+        "verdict": verdict, "rule": each.rule,
         "agreement": agreement, "units": QUANTITIES, "figure": figure, "overlap": overlap, "tissues": tissues,
         "means": {str(method): row.to_dict() for method, row in means.iterrows()},
         "comparison": each.comparison.to_dict("records"),
@@ -155,6 +174,10 @@ def _shown(each: Resolution) -> dict[str, Any]:
 def _notices(found: Sequence[Resolution]) -> list[str]:
     said = [(each.name, data_sentence(each.record, nothing_about=_ABOUT)) for each in found]
     said += [(each.name, f"LEAKAGE: {each.leakage}.") for each in found if each.leakage]
+    said += [(each.name, f"scored on split {split}, not on the test: scores flatter the network.") for each in found
+             if (split := str(each.record.get("split") or "test")) != "test"]  # fmt: skip
+    said += [(each.name, "specimens of one animal are no independent pairs: p and intervals are too small.")
+             for each in found if each.animals < each.specimens["specimen"].nunique()]  # fmt: skip
     said += [(each.name, "bone was not measured: its slices were scaled each to its own range.")
              for each in found if each.record.get("per_slice")]  # fmt: skip
     return collect_notices(said, nothing_about=_ABOUT, between="; ")

@@ -8,13 +8,13 @@ from bonemonai.analysis.bone_verdict import JUDGED, error_reach, judge_network
 from bonemonai.errors import InputError
 
 
-def agreement(reach: dict[str, tuple[float, float, float]], missing: int = 0, bias: float = 0.0) -> pd.DataFrame:
+def agreement(reach: dict[str, tuple[float, float, float]], bias: float = 0.0) -> pd.DataFrame:
     """Limits that lie as far below 0 as above it; (lr, bicubic, dl) of each quantity."""
     rows = []
     for quantity, values in reach.items():
         for method, value in zip(("lr", "bicubic", "dl"), values, strict=True):
             rows.append({"quantity": quantity, "method": method, "bias": bias, "lower_limit": -value,
-                         "upper_limit": 0.5 * value, "missing": missing if method == "dl" else 0})  # fmt: skip
+                         "upper_limit": 0.5 * value, "pairs": 4, "missing": 0})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -68,15 +68,20 @@ def test_what_wins_psnr_and_loses_trabeculae_is_seen() -> None:
     )
 
 
-def test_no_bone_left_is_worse_whatever_the_others_say() -> None:
-    gone = {**BETTER, "Tb.Th": (0.3, 0.2, np.nan)}
-    table = agreement(gone, missing=2)
-    table.loc[(table["quantity"] == "Tb.Th") & (table["method"] == "dl"), "bias"] = np.nan
+def test_no_bone_left_is_worse_whatever_its_limits_elsewhere() -> None:
+    table = agreement(BETTER)
+    gone = (table["method"] == "dl") & (table["quantity"] == "Tb.Th")
+    table.loc[gone, "missing"] = 2
+    table.loc[gone, ["lower_limit", "upper_limit"]] = np.nan  # of two specimens that are left
     found = judge_network(table, overlap())
     assert found.worse == {"Tb.Th": "cubic interpolation"}
-    assert found.loses
+    assert not found.loses  # by the shares it does not
     assert found.wins_image is None
-    assert found.sentences[1].endswith("In 2 specimens it leaves no bone to measure.")
+    assert found.sentences[1].endswith("In 2 specimens it leaves no bone, or no space, to measure.")
+    # and where only the others leave none, the network is better, though its limits hold the hard specimen
+    table = agreement(dict.fromkeys(JUDGED, (0.01, 0.01, 0.2)))
+    table.loc[table["method"] != "dl", "missing"] = 1
+    assert judge_network(table, overlap()).better == JUDGED
 
 
 def test_reach_is_the_farther_limit_or_the_bias() -> None:
@@ -84,7 +89,9 @@ def test_reach_is_the_farther_limit_or_the_bias() -> None:
     assert reach["BA/TA"] == {"lr": 0.3, "bicubic": 0.2, "dl": 0.1}
     few = agreement(BETTER, bias=-0.4).drop(columns=["lower_limit", "upper_limit"])
     assert {value for of_it in error_reach(few).values() for value in of_it.values()} == {0.4}
-    assert judge_network(few, overlap()).better == ()  # equal is no better
+    found = judge_network(few.assign(pairs=2), overlap())
+    assert found.better == ()  # equal is no better
+    assert found.sentences[-1].startswith("By the bias alone")
 
 
 def test_a_network_must_be_there() -> None:
@@ -93,3 +100,5 @@ def test_a_network_must_be_there() -> None:
         judge_network(table[table["method"] != "dl"], overlap())
     with pytest.raises(InputError, match="must have BA/TA, Tb"):
         judge_network(table[table["quantity"] != "Tb.Sp"], overlap())
+    with pytest.raises(InputError, match="overlap: must have dl, lr, bicubic"):
+        judge_network(table, overlap().query("method != 'lr'"))

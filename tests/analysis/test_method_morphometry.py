@@ -22,7 +22,6 @@ from bonemonai.analysis.method_morphometry import (
     QUANTITIES,
     BoneRule,
     MethodMorphometry,
-    morphometry_agreement,
 )
 from bonemonai.analysis.specimen_volumes import specimen_path
 from bonemonai.data import open_volume, resolution_rows
@@ -201,18 +200,6 @@ def test_panels_and_record(rows: list[dict[Hashable, Any]], folder: Path) -> Non
     record = json.loads((folder / "morphometry.json").read_text())
     assert record["rule"]["bone"].startswith(">= 500 mg HA/cm3 after Gaussian of sigma 1.2")
     assert (record["seed"], record["rule"]["area"]) == (0, "whole")
-
-
-def test_of_two_specimens_there_is_a_bias_only() -> None:
-    table = pd.DataFrame(
-        [{"specimen": s, "method": m, "quantity": "Tb.Th", "value": v, "unit": "mm"}
-         for s, m, v in (("a", "hr", 0.1), ("a", "dl", 0.12), ("b", "hr", 0.2), ("b", "dl", 0.24))]
-    )  # fmt: skip
-    found = morphometry_agreement(table).iloc[0]
-    assert found["bias"] == pytest.approx(0.03)
-    assert "lower_limit" not in found or np.isnan(found["lower_limit"])
-    with pytest.raises(InputError, match=r"no Tb\.Th of the fine scans"):
-        morphometry_agreement(table[table["method"] == "dl"])
 
 
 def test_refusals(rows: list[dict[Hashable, Any]], made: Path, tmp_path: Path) -> None:

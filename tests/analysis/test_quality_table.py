@@ -64,6 +64,7 @@ def test_earlier_results_are_kept_unless_told(tmp_path: Path) -> None:
     evaluate(tmp_path)
     with pytest.raises(OutputError, match="exists already"):
         evaluate(tmp_path)
+    (tmp_path / "agreement.csv").write_text("of another network")
     evaluate(tmp_path, share=0.0, overwrite=True)
     assert pd.read_csv(tmp_path / "comparison.csv")["difference"].abs().max() < 1e-6
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(QUALITY_FILES)

@@ -72,5 +72,8 @@ def test_a_run_that_fails_leaves_no_half_volume(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["a.ome.zarr"]
 
 
-def test_names_make_paths() -> None:
+def test_names_make_paths(tmp_path: Path) -> None:
+    rows = [{"specimen": name, "high": ROWS[0]["high"]} for name in ("mouse a+b", "mouse A b")]
+    with pytest.raises(InputError, match=r"mouse a\+b: and mouse A b would be one file"):
+        SpecimenVolumes(tmp_path, rows, (0, 1))
     assert specimen_path("x", "subject_01 ../../spine 3 frames").parent == Path("x")

@@ -108,7 +108,7 @@ def test_other_sites_and_frame_averages_in_one_command(manifest: str, weights: s
     assert "Verdict: bone first" in page
     assert str(tmp_path) not in page
     # the scans are measured once, whatever is evaluated on them
-    assert {path.name.split("_")[-1] for path in (tmp_path / "measured").iterdir()} == {
+    assert {path.name.split("_")[-1] for path in (tmp_path / "measured").glob("*.json")} == {
         "hr.json",
         "lr.json",
         "bicubic.json",

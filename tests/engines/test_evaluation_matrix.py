@@ -107,7 +107,7 @@ def test_folders_of_others_are_left_alone(inputs: dict[str, Any]) -> None:
         ({"weights": {"a": "/no/such.pt"}}, "no such file"),
         ({"cells": []}, "name no scans"),
         ({"cells": [{"site": "a b"}, {"site": "a_b"}]}, "name a_on_a_b twice"),
-        ({"options": {"checkpoint": "x"}}, "must leave checkpoint to the matrix"),
+        ({"options": {"checkpoint": "x", "site": "femur"}}, "must leave checkpoint, site to the matrix"),
     ],
 )
 def test_refusals(inputs: dict[str, Any], change: dict[str, Any], words: str) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bonemonai.analysis.image_quality import compare_methods, specimen_quality
-from bonemonai.analysis.method_morphometry import METHODS, QUANTITIES, REFERENCE, morphometry_agreement
+from bonemonai.analysis.method_morphometry import METHODS, QUANTITIES
+from bonemonai.analysis.morphometry_agreement import REFERENCE, morphometry_agreement
 
 SPECIMENS = [f"subject_{number:02d} femur 1 frame" for number in range(4)]
 # what each method adds to the fine scan's value, as a share of it: the mean over specimens, and their spread
@@ -57,14 +58,15 @@ def write_evaluation(
                                      for name in names for method, share in (lost or LOST).items()]),
         }  # fmt: skip
         write_panels(folder / "panels.npz", names[:1])
-        rule = {"bone": ">= 500 mg HA/cm3", "area": "whole"}
-        (folder / "morphometry.json").write_text(json.dumps({"rule": rule}))
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     trained = {"kind": "synthetic", "site": "femur", "frames": 1, "scans": ["0123456789abcdef"]}
     about = {"site": "femur", "frames": 1, "tested_on": "synthetic", "seed": 0,
              "weights": {"sha256": "ab" * 32, "trained_on": trained}, **record}  # fmt: skip
     (folder / "results.json").write_text(json.dumps(about))
+    if bone:
+        rule = {"bone": ">= 500 mg HA/cm3", "area": "whole"}
+        (folder / "morphometry.json").write_text(json.dumps({"rule": rule, **about}))
     return folder
 
 

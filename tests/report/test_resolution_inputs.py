@@ -90,3 +90,10 @@ def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
         read_resolutions({"x": tmp_path / "none"})
     with pytest.raises(InputError, match=r"results\.json: is not there"):
         read_resolutions({"x": tmp_path})
+
+
+def test_bone_of_another_evaluation_is_refused(tmp_path: Path) -> None:
+    one, other = write_evaluation(tmp_path / "a"), write_evaluation(tmp_path / "b", weights={"sha256": "cd" * 32})
+    (one / "morphometry.json").write_bytes((other / "morphometry.json").read_bytes())
+    with pytest.raises(InputError, match="the bone of one evaluation and the images of another"):
+        read_resolutions({"x": one})

@@ -76,3 +76,27 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has nothing to show"):
         write_resolution_report(tmp_path / "other", results={})
     assert not (tmp_path / "other").exists()
+
+
+def test_what_is_not_alike_is_not_pooled(tmp_path: Path) -> None:
+    results = {
+        "a": write_evaluation(tmp_path / "a", grey_range=[0.0, 100.0]),
+        "b": write_evaluation(tmp_path / "b", grey_range=[0.0, 100.0], per_slice=True, bone=False),
+        "c": write_evaluation(tmp_path / "c", grey_range=[0.0, 100.0], tested_on="ex vivo"),
+    }
+    matrix = pd.read_csv(write_resolution_report(tmp_path / "out", results=results)[3])
+    assert matrix["data"].tolist() == [
+        "synthetic / synthetic, 0 to 100", "synthetic / synthetic, each slice", "synthetic / ex vivo, 0 to 100",
+    ]  # fmt: skip
+
+
+def test_a_split_that_is_not_the_test_and_specimens_of_one_animal_are_told(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "a", split="val")
+    for name in ("planes", "specimens", "morphometry", "overlap"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        table["specimen"] = table["specimen"].str.replace("subject_01 femur", "subject_00 spine")
+        table.to_csv(folder / f"{name}.csv", index=False)
+    page = write_resolution_report(tmp_path / "out", results={"x": folder})[0].read_text()
+    assert "scored on split val, not on the test" in page
+    assert "4 specimens of 3 animals" in page
+    assert "are no independent pairs" in page
