@@ -167,6 +167,102 @@ def split(file: Path, scheme: str, **options: Any) -> None:
         click.echo(f"written: {path}")
 
 
+@cli.group()
+def bundle() -> None:
+    """Pack, verify, unpack and compare bundles that are handed over."""
+
+
+_TRUST_CODE = click.option("--trust-code", metavar="SHA256", help="Of configs you have read; the refusal names it.")
+
+
+@bundle.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help=".zip or .tar.gz to write.")
+@click.option("--allow-large", is_flag=True, help="Accept files over 25 MB.")
+@click.option("--wheel", is_flag=True, help="Put bonemonai's own wheel in, built from its source.")
+@_TRUST_CODE
+@click.option("--overwrite", is_flag=True, help="Replace an archive.")
+def pack(folder: Path, out: Path, **options: Any) -> None:
+    """Write the bundle in DIR to an archive, with a list of its files, their sha256 and a model card.
+
+    Refused: a bundle that is not complete or that a receiver's verify would refuse, NaN weights, and what looks like
+    an identifier or an absolute path. Of weights with training state the network's alone is packed.
+    """
+    from bonemonai.sharing.pack import pack_bundle
+
+    _echo_lines(pack_bundle(folder, out, **options))
+
+
+@bundle.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_TRUST_CODE
+@click.option("--load", is_flag=True, help="Also build the network and load the weights; runs the configs' code.")
+@click.option("--dump", "out", metavar="OUT", type=click.Path(path_type=Path), help="With --load: tensors, as JSON.")
+def verify(path: Path, trust_code: str | None, load: bool, out: Path | None) -> None:
+    """Check a bundle, a folder or an archive, without running anything of it.
+
+    Its files against its list, its metadata, its weights for anything but tensors, and what its configs would run: each
+    _target_ against a list, each expression against a small grammar.
+    """
+    from bonemonai.data.json_file import write_json
+    from bonemonai.sharing.archive_extraction import opened_bundle
+    from bonemonai.sharing.bundle_files import bundle_files
+    from bonemonai.sharing.verify import verify_bundle
+
+    if out is not None and not load:
+        raise InputError("--dump", "needs --load.")
+    with opened_bundle(path) as (folder, name):
+        _echo_lines(verify_bundle(folder, name, trust_code=trust_code))
+        if load:
+            from bonemonai.sharing.weights_check import check_weights
+
+            weights = check_weights(folder, bundle_files(folder))
+            for file, found in weights.items():
+                taken = (
+                    f"loaded into {found['network']}" if found["network"] else "no network of inference.json is theirs"
+                )
+                click.echo(f"{'loaded:':<13}{file}, {len(found['tensors'])} tensors, finite; {taken}")
+            if out is not None:
+                write_json(out, {"bundle": name, "weights": weights})
+                click.echo(f"{'written:':<13}{out}")
+
+
+@bundle.command()
+@click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="DIR", type=click.Path(path_type=Path), help="New, or empty.")
+def unpack(archive: Path, to: Path) -> None:
+    """Unpack a bundle into DIR and compare it with its list; nothing of it is run, verify it before you do."""
+    from bonemonai.sharing.unpack import unpack_bundle
+
+    _echo_lines(unpack_bundle(archive, to))
+
+
+@bundle.command()
+@click.argument("one", metavar="A", type=click.Path(path_type=Path))
+@click.argument("other", metavar="B", type=click.Path(path_type=Path))
+@click.option("--load", is_flag=True, help="Also compare keys, shapes and types of weights; imports torch.")
+def diff(one: Path, other: Path, load: bool) -> int:
+    """Say what differs between two bundles, folders or archives; exit code 1 if anything does."""
+    from bonemonai.sharing.archive_extraction import opened_bundle
+    from bonemonai.sharing.bundle_files import bundle_files
+    from bonemonai.sharing.diff import diff_bundles, diff_tensors
+
+    with opened_bundle(one) as (folder, _), opened_bundle(other) as (other_folder, _):
+        lines = diff_bundles(folder, other_folder)
+        if load:
+            from bonemonai.sharing.weights_check import describe_all
+
+            lines += diff_tensors(*(describe_all(bundle_files(each)) for each in (folder, other_folder)))
+    for line in lines:
+        click.echo(line)
+    return 1 if lines else 0
+
+
+def _echo_lines(lines: dict[str, str]) -> None:
+    for label, text in lines.items():
+        click.echo(f"{label + ':':<13}{text}")
+
+
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--planes", default=48, show_default=True, type=click.IntRange(min=1), help="Planes of each scan.")

@@ -1,0 +1,15 @@
+"""Bundles that are handed over: packed, verified without running them, unpacked, compared."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "archive_extraction": ["extract_archive", "opened_bundle"],
+        "diff": ["diff_bundles"],
+        "pack": ["pack_bundle"],
+        "unpack": ["unpack_bundle"],
+        "verify": ["verify_bundle"],
+        "weights_check": ["check_weights", "describe_weights"],
+    },
+)
