@@ -20,7 +20,7 @@ from bonemonai.report.data_notices import (
 )
 from bonemonai.report.report_files import number_filter, refuse_earlier_report, render_page, shown_record, write_report
 from bonemonai.report.resolution_figures import bland_altman_figure, panel_figure, quality_figure
-from bonemonai.report.resolution_inputs import TITLES, Resolution, read_resolutions
+from bonemonai.report.resolution_inputs import TITLES, Panel, Resolution, read_resolutions
 from bonemonai.report.screening_report import grouped, short_cards
 
 _FILES = ("report.html", "verdict.csv", "agreement.csv", "matrix.csv")
@@ -29,6 +29,7 @@ _RECORDED = (
     "tested_on", "leakage", "scored", "weights",
 )  # fmt: skip
 _ABOUT = "bone"
+_MOST_PANELS = 12
 
 
 def write_resolution_report(
@@ -134,7 +135,7 @@ def _page(found: Sequence[Resolution], tables: Sequence[pd.DataFrame]) -> str:
         {"number": number_filter("{:.3f}"), "named": lambda name: TITLES.get(name, name)},
         **heading_flags(each.record for each in found),
         notices=_notices(found),
-        results=[_shown(each) for each in found],
+        results=[_shown(each, panels) for each, panels in zip(found, _panels(found), strict=True)],
         matrix=tables[2].to_dict("records"),
         methods=METHODS,
         others=OTHERS,
@@ -143,7 +144,13 @@ def _page(found: Sequence[Resolution], tables: Sequence[pd.DataFrame]) -> str:
     )
 
 
-def _shown(each: Resolution) -> dict[str, Any]:
+def _panels(found: Sequence[Resolution]) -> list[list[Panel]]:
+    """Which planes a page shows of each result: noise makes large pictures."""
+    share = max(1, _MOST_PANELS // len(found))
+    return [each.panels[: share if number < _MOST_PANELS else 0] for number, each in enumerate(found)]
+
+
+def _shown(each: Resolution, panels: Sequence[Panel]) -> dict[str, Any]:
     verdict, bone = each.verdict, each.agreement is not None
     figure = ""
     agreement: list[Any] = []
@@ -166,7 +173,8 @@ def _shown(each: Resolution) -> dict[str, Any]:
         "means": {str(method): row.to_dict() for method, row in means.iterrows()},
         "comparison": each.comparison.to_dict("records"),
         "quality": quality_figure(each.specimens),
-        "panels": [(panel.specimen, panel.plane, panel_figure(panel, each.planes)) for panel in each.panels],
+        "panels": [(panel.specimen, panel.plane, panel_figure(panel, each.planes)) for panel in panels],
+        "hidden_panels": len(each.panels) - len(panels),
         "record": shown_record(short_cards(each.record, ["weights"]), _RECORDED),
     }  # fmt: skip
 

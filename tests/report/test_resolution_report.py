@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from bonemonai.errors import InputError, OutputError
 from bonemonai.report import write_resolution_report
-from tests.report.resolution_folder import MISLEADING, write_evaluation
+from tests.report.resolution_folder import MISLEADING, SPECIMENS, write_evaluation, write_panels
 
 
 def test_the_verdict_comes_first_and_sees_through_psnr(tmp_path: Path) -> None:
@@ -54,6 +55,18 @@ def test_runs_of_one_cell_are_pooled(tmp_path: Path) -> None:
     assert matrix["misleading_runs"].tolist() == [0, 2]
     psnr = pd.read_csv(tmp_path / "seed0" / "femur" / "specimens.csv").groupby("method")["psnr_db"].mean()
     assert matrix["psnr_db_gain_percent"].tolist() == pytest.approx([100 * (psnr["dl"] / psnr["lr"] - 1)] * 2)
+
+
+def test_pages_of_many_results_stay_small(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "0")
+    write_panels(first / "panels.npz", SPECIMENS)
+    alone = write_resolution_report(tmp_path / "alone", results={"x": first})[0].read_text()
+    assert alone.count('alt="Plane') == 4
+    results = {str(number): shutil.copytree(first, tmp_path / "all" / f"{number:02d}") for number in range(14)}
+    page = write_resolution_report(tmp_path / "out", results=results)[0].read_text()
+    assert page.count('alt="Plane') == 12
+    assert page.count("3 more planes are in panels.npz") == 12
+    assert page.count("4 more planes are in panels.npz") == 2
 
 
 def test_without_bone_the_page_says_so(tmp_path: Path) -> None:
