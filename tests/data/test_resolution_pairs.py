@@ -10,10 +10,12 @@ from skimage.measure import block_reduce
 
 from bonemonai.data import PlaneDataset
 from bonemonai.data.resolution_pairs import (
+    LEAKAGE,
     ResolutionPair,
     grey_range,
     open_resolution_pair,
     read_resolution_manifest,
+    refuse_other_resolution,
     resolution_rows,
 )
 from bonemonai.errors import InputError
@@ -130,6 +132,7 @@ def test_sites_and_frame_averages_are_chosen(tmp_path: Path) -> None:
     assert len(read_resolution_manifest(path)) == 8
     assert set(read_resolution_manifest(path, site="spine")["subject"]) == {"subject_01", "subject_03"}
     assert set(read_resolution_manifest(path, frames=1)["lr_frames"]) == {"1"}
+    assert len(read_resolution_manifest(path, frames="all", site="all")) == 8
     with pytest.raises(InputError, match="has no row of site tail"):
         read_resolution_manifest(path, site="tail")
     rows = pd.read_csv(path, dtype=str)
@@ -154,3 +157,37 @@ def test_units_that_neither_scan_nor_manifest_states(tmp_path: Path) -> None:
     manifest = read_resolution_manifest(path, frames=1)
     assert resolution_rows(manifest)[0]["high"].units == "raw"
     assert resolution_rows(manifest, units="mg HA/cm3")[0]["high"].units == "mg HA/cm3"
+
+
+def test_other_voxel_sizes_than_a_networks_are_refused(tmp_path: Path) -> None:
+    rows = resolution_rows(read_resolution_manifest(study(tmp_path), frames=1))
+    refuse_other_resolution(rows, 2, None)
+    refuse_other_resolution(rows, 2, [20.5, 20, 20])
+    with pytest.raises(InputError, match="is 2 times as coarse as its fine scan, and 3 are due"):
+        refuse_other_resolution(rows, 3, None)
+    with pytest.raises(InputError, match="this was made for 40 x 40 x 40 um"):
+        refuse_other_resolution(rows, 2, [40, 40, 40])
+
+
+def test_one_specimen_on_both_sides_is_leakage_however_it_is_spelled(tmp_path: Path) -> None:
+    path = study(tmp_path, specimens=4)
+    rows = pd.read_csv(path, dtype=str)
+    rows["patient"] = rows["patient"].replace({"mouse 3": "Mouse  0"})
+    rows.to_csv(path, index=False)
+    with pytest.raises(InputError, match="stands in more than one split"):
+        read_resolution_manifest(path)
+    found = read_resolution_manifest(path, frames=1, allow_leakage=True)
+    assert set(found["leakage"]) == {LEAKAGE}
+    assert "leakage" not in read_resolution_manifest(study(tmp_path), allow_leakage=True)
+
+
+def test_pairs_that_would_be_one_specimen_are_refused(tmp_path: Path) -> None:
+    path = study(tmp_path, specimens=4)
+    rows = pd.read_csv(path, dtype=str)
+    rows["patient"], rows["split"], rows["site"] = "mouse", "test", "spine"
+    rows.to_csv(path, index=False)
+    with pytest.raises(InputError, match="several pairs of subject_00 spine 1 frame; tell them apart in a column part"):
+        resolution_rows(read_resolution_manifest(path, frames=1))
+    rows["part"] = ["L3", "L3", "L4", "L4", "L5", "L5", "L2", "L2"]
+    rows.to_csv(path, index=False)
+    assert len(resolution_rows(read_resolution_manifest(path, frames=1))) == 4
