@@ -94,7 +94,8 @@ def test_every_voxel_keeps_its_place(
     assert back.base is None
 
 
-@given(st.sampled_from(TURNS), st.tuples(*[st.floats(-1, 1)] * 3), st.floats(0, 15))
+# above 15 degrees it warns, and 15 itself may be rounded up
+@given(st.sampled_from(TURNS), st.tuples(*[st.floats(-1, 1)] * 3), st.floats(0, 14.99))
 def test_axes_run_to_superior_posterior_left(turn: tuple[Any, Any], axis: tuple[float, ...], degrees: float) -> None:
     rotation = about(np.array(axis), degrees) if np.linalg.norm(axis) > 0.1 else None
     axial = AxialVolume(scan(*turn, rotation))
