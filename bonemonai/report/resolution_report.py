@@ -164,13 +164,11 @@ def _shown(each: Resolution, panels: Sequence[Panel]) -> dict[str, Any]:
         shares = each.overlap.groupby("method")[["dice", "lost", "invented"]].mean().loc[list(METHODS)]
         overlap = shares.reset_index().to_dict("records")
         tissues = each.morphometry[["quantity", "tissue"]].drop_duplicates().to_dict("records")
-    means = each.specimens.groupby("method")[["psnr_db", "ssim"]].mean()
     return {
         "name": each.name, "trained": each.trained, "tested": each.tested, "leakage": each.leakage, "bone": bone,
         "specimens": each.specimens["specimen"].nunique(), "animals": each.animals,
         "verdict": verdict, "rule": each.rule,
         "agreement": agreement, "units": QUANTITIES, "figure": figure, "overlap": overlap, "tissues": tissues,
-        "means": {str(method): row.to_dict() for method, row in means.iterrows()},
         "comparison": each.comparison.to_dict("records"),
         "quality": quality_figure(each.specimens),
         "panels": [(panel.specimen, panel.plane, panel_figure(panel, each.planes)) for panel in panels],

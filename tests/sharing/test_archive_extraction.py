@@ -28,7 +28,7 @@ BAD_NAMES = [
 ]  # fmt: skip
 
 
-def refused(archive: Path, reason: str) -> None:
+def assert_refused(archive: Path, reason: str) -> None:
     """Refused, in one line, and with nothing outside the folder."""
     folder = archive.parent / "out" / "deep"
     before = set(names_in(archive.parent))
@@ -40,10 +40,19 @@ def refused(archive: Path, reason: str) -> None:
     assert not Path("/tmp/evil.txt").exists()
 
 
+def stating_size(archive: Path, size: int) -> Path:
+    """Let a zip state another size of its last file than it has."""
+    content = bytearray(archive.read_bytes())
+    place = content.rfind(b"PK\x01\x02")
+    content[place + 24 : place + 28] = struct.pack("<I", size)
+    archive.write_bytes(content)
+    return archive
+
+
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
-    refused(write_zip(tmp_path / "a.zip", (name, b"x")), "which")
-    refused(write_tar(tmp_path / "a.tar.gz", (name, b"x")), "which")
+    assert_refused(write_zip(tmp_path / "a.zip", (name, b"x")), "which")
+    assert_refused(write_tar(tmp_path / "a.tar.gz", (name, b"x")), "which")
 
 
 @pytest.mark.parametrize(
@@ -62,8 +71,8 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
 def test_names_that_collide_or_do_not_belong_are_refused(names: list[str], reason: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile notices duplicates when it writes them
-        refused(write_zip(tmp_path / "a.zip", *((name, b"x") for name in names)), reason)
-    refused(write_tar(tmp_path / "a.tar.gz", *((name, b"x") for name in names)), reason)
+        assert_refused(write_zip(tmp_path / "a.zip", *((name, b"x") for name in names)), reason)
+    assert_refused(write_tar(tmp_path / "a.tar.gz", *((name, b"x") for name in names)), reason)
 
 
 @pytest.mark.parametrize(
@@ -78,45 +87,39 @@ def test_names_that_collide_or_do_not_belong_are_refused(names: list[str], reaso
     ],
 )
 def test_links_and_devices_are_refused(attributes: dict[str, Any], tmp_path: Path) -> None:
-    refused(write_tar(tmp_path / "a.tar.gz", ("b/docs/x.md", attributes)), "is a link or a device")
+    assert_refused(write_tar(tmp_path / "a.tar.gz", ("b/docs/x.md", attributes)), "is a link or a device")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
 def test_links_in_zips_are_refused(kind: int, tmp_path: Path) -> None:
     info = zipfile.ZipInfo("b/docs/x.md")
     info.external_attr = (kind | 0o777) << 16
-    refused(write_zip(tmp_path / "a.zip", (info, b"/etc/passwd")), "is a link or a device")
+    assert_refused(write_zip(tmp_path / "a.zip", (info, b"/etc/passwd")), "is a link or a device")
 
 
 def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     link = ("b/docs", {"type": tarfile.SYMTYPE, "linkname": str(tmp_path)})
-    refused(write_tar(tmp_path / "a.tar.gz", link, ("b/docs/evil.md", b"x")), "is a link or a device")
+    assert_refused(write_tar(tmp_path / "a.tar.gz", link, ("b/docs/evil.md", b"x")), "is a link or a device")
     assert not (tmp_path / "evil.md").exists()
 
 
 def test_bombs_are_refused(tmp_path: Path) -> None:
-    refused(write_zip(tmp_path / "a.zip", ("b/docs/x.md", bytes(9_000_000))), "more than 100 times as large")
-    refused(write_tar(tmp_path / "a.tar.gz", ("b/docs/x.md", bytes(9_000_000))), "more than 100 times as large")
+    assert_refused(write_zip(tmp_path / "a.zip", ("b/docs/x.md", bytes(9_000_000))), "more than 100 times as large")
+    assert_refused(write_tar(tmp_path / "a.tar.gz", ("b/docs/x.md", bytes(9_000_000))), "more than 100 times as large")
 
 
 def test_amounts_are_refused_before_they_are_written(tmp_path: Path) -> None:
     """The sizes that an archive states, without such an archive."""
     archive = write_zip(tmp_path / "a.zip", ("b/models/x.pt", b"x" * 10))
-    content = bytearray(archive.read_bytes())
-    place = content.rfind(b"PK\x01\x02")
-    content[place + 24 : place + 28] = struct.pack("<I", 3_000_000_000)
-    archive.write_bytes(content)
-    refused(archive, "holds more than 2 GB")
-    refused(write_zip(tmp_path / "b.zip", *((f"b/docs/{n}.md", b"") for n in range(10_001))), "more than 10000 files")
+    assert_refused(stating_size(archive, 3_000_000_000), "holds more than 2 GB")
+    assert_refused(
+        write_zip(tmp_path / "b.zip", *((f"b/docs/{n}.md", b"") for n in range(10_001))), "more than 10000 files"
+    )
 
 
 def test_a_size_that_is_not_true_is_refused(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", ("b/docs/x.md", b"x" * 100))
-    content = bytearray(archive.read_bytes())
-    place = content.rfind(b"PK\x01\x02")
-    content[place + 24 : place + 28] = struct.pack("<I", 50)
-    archive.write_bytes(content)
-    refused(archive, "no whole archive|not of the size")
+    assert_refused(stating_size(archive, 50), "no whole archive|not of the size")
 
 
 def test_a_header_without_end_takes_no_memory(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_a_header_without_end_takes_no_memory(tmp_path: Path) -> None:
         stream.write(header.tobuf())
         for _ in range(400):
             stream.write(bytes(1_000_000))
-    refused(path, "header larger|more than 100 times")
+    assert_refused(path, "header larger|more than 100 times")
     code = (
         "import sys; from pathlib import Path\nfrom bonemonai.errors import InputError\n"
         "from bonemonai.sharing.archive_extraction import extract_archive\n"
@@ -146,7 +149,7 @@ def test_damaged_archives_are_refused(kind: str, tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}{kind}"
         path.write_bytes(damaged)
-        refused(path, "archive|bundle")
+        assert_refused(path, "archive|bundle")
 
 
 def test_an_encrypted_or_unusual_zip_is_refused(tmp_path: Path) -> None:
@@ -154,12 +157,12 @@ def test_an_encrypted_or_unusual_zip_is_refused(tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[content.rfind(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(content)
-    refused(archive, "is encrypted")
+    assert_refused(archive, "is encrypted")
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_BZIP2) as opened:
         opened.writestr("b/configs/metadata.json", "{}")
-    refused(tmp_path / "b.zip", "in an unusual way")
+    assert_refused(tmp_path / "b.zip", "in an unusual way")
     (tmp_path / "a.rar").write_bytes(b"Rar!")
-    refused(tmp_path / "a.rar", r"no .zip or .tar.gz")
+    assert_refused(tmp_path / "a.rar", r"no .zip or .tar.gz")
 
 
 @pytest.mark.parametrize("prefix", ["b/", ""])
