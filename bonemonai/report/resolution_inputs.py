@@ -86,8 +86,8 @@ class Resolution(NamedTuple):
         return _scans(self.record) + ("" if split == "test" else f", split {split}")
 
     @property
-    def animals(self) -> int:
-        """How many animals the specimens are of: of one they are no independent pairs."""
+    def subjects(self) -> int:
+        """How many subjects the specimens are of: of one they are no independent pairs."""
         return int(self.specimens["specimen"].str.split(" ").str[0].nunique())
 
     @property

@@ -70,7 +70,7 @@ def write_resolution_report(
 def _verdict_row(each: Resolution) -> dict[str, Any]:
     row: dict[str, Any] = {"result": each.name, "trained_on": each.trained, "tested_on": each.tested,
                            "data": _data(each), "bone": each.rule}  # fmt: skip
-    row |= {"specimens": each.specimens["specimen"].nunique(), "animals": each.animals}
+    row |= {"specimens": each.specimens["specimen"].nunique(), "subjects": each.subjects}
     means = each.specimens.groupby("method")[["psnr_db", "ssim"]].mean()
     for metric, method in ((metric, method) for metric in ("psnr_db", "ssim") for method in METHODS):
         row[f"{metric}_{method}"] = means[metric].get(method, np.nan)
@@ -114,7 +114,7 @@ def _matrix(verdicts: pd.DataFrame) -> pd.DataFrame:
     alike = ["trained_on", "tested_on", "data", "bone"]
     for key, part in verdicts.groupby(alike, sort=False):
         row: dict[str, Any] = {**dict(zip(alike, key, strict=True)), "runs": len(part)}
-        row |= {name: part[name].max() for name in ("specimens", "animals")}
+        row |= {name: part[name].max() for name in ("specimens", "subjects")}
         row |= {name: float(part[name].mean()) for name in numbers}
         for metric in ("psnr_db", "ssim"):
             row |= {
@@ -166,7 +166,7 @@ def _shown(each: Resolution, panels: Sequence[Panel]) -> dict[str, Any]:
         tissues = each.morphometry[["quantity", "tissue"]].drop_duplicates().to_dict("records")
     return {
         "name": each.name, "trained": each.trained, "tested": each.tested, "leakage": each.leakage, "bone": bone,
-        "specimens": each.specimens["specimen"].nunique(), "animals": each.animals,
+        "specimens": each.specimens["specimen"].nunique(), "subjects": each.subjects,
         "verdict": verdict, "rule": each.rule,
         "agreement": agreement, "units": QUANTITIES, "figure": figure, "overlap": overlap, "tissues": tissues,
         "comparison": each.comparison.to_dict("records"),
@@ -182,8 +182,8 @@ def _notices(found: Sequence[Resolution]) -> list[str]:
     said += [(each.name, f"LEAKAGE: {each.leakage}.") for each in found if each.leakage]
     said += [(each.name, f"scored on split {split}, not on the test: scores flatter the network.") for each in found
              if (split := str(each.record.get("split") or "test")) != "test"]  # fmt: skip
-    said += [(each.name, "specimens of one animal are no independent pairs: p and intervals are too small.")
-             for each in found if each.animals < each.specimens["specimen"].nunique()]  # fmt: skip
+    said += [(each.name, "specimens of one subject are no independent pairs: p and intervals are too small.")
+             for each in found if each.subjects < each.specimens["specimen"].nunique()]  # fmt: skip
     said += [(each.name, "bone was not measured: its slices were scaled each to its own range.")
              for each in found if each.record.get("per_slice")]  # fmt: skip
     return collect_notices(said, nothing_about=_ABOUT, between="; ")

@@ -103,7 +103,7 @@ def test_what_is_not_alike_is_not_pooled(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_split_that_is_not_the_test_and_specimens_of_one_animal_are_told(tmp_path: Path) -> None:
+def test_a_split_that_is_not_the_test_and_specimens_of_one_subject_are_told(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "a", split="val")
     for name in ("planes", "specimens", "morphometry", "overlap"):
         table = pd.read_csv(folder / f"{name}.csv")
@@ -111,5 +111,5 @@ def test_a_split_that_is_not_the_test_and_specimens_of_one_animal_are_told(tmp_p
         table.to_csv(folder / f"{name}.csv", index=False)
     page = write_resolution_report(tmp_path / "out", results={"x": folder})[0].read_text()
     assert "scored on split val, not on the test" in page
-    assert "4 specimens of 3 animals" in page
+    assert "4 specimens of 3 subjects" in page
     assert "are no independent pairs" in page
