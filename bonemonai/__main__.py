@@ -169,7 +169,22 @@ def split(file: Path, scheme: str, **options: Any) -> None:
 
 @cli.group()
 def bundle() -> None:
-    """Pack, verify, unpack and compare bundles that are handed over."""
+    """Begin a bundle; pack, verify, unpack and compare bundles that are handed over."""
+
+
+@bundle.command()
+@click.argument("name")
+@click.option("--into", metavar="DIR", type=click.Path(path_type=Path), help="bundles, or the working directory.")
+@click.option("--title", metavar="TEXT", help="In its documents; NAME in words by default.")
+def new(name: str, into: Path | None, title: str | None) -> None:
+    """Begin a bundle, NAME being <anatomy>_<modality>_<task>: it trains, evaluates, infers and is verified at once.
+
+    It segments planes of a scan by MONAI's BasicUNet; its docs/README.md says how to run it, and how to make it yours.
+    """
+    from bonemonai.sharing.new_bundle import new_bundle
+
+    folder = new_bundle(name, into=into, title=title)
+    _echo_lines({"bundle": str(folder), "read": str(folder / "docs" / "README.md")})
 
 
 _TRUST_CODE = click.option("--trust-code", metavar="SHA256", help="Of configs you have read; the refusal names it.")

@@ -1,4 +1,4 @@
-"""Bundles that are handed over: packed, verified without running them, unpacked, compared."""
+"""Bundles that are begun and handed over: made, packed, verified without running them, unpacked, compared."""
 
 import lazy_loader
 
@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "archive_extraction": ["extract_archive", "opened_bundle"],
         "diff": ["diff_bundles"],
+        "new_bundle": ["new_bundle"],
         "pack": ["pack_bundle"],
         "unpack": ["unpack_bundle"],
         "verify": ["verify_bundle"],

@@ -12,6 +12,7 @@ from bonemonai.errors import InputError
 from bonemonai.sharing.bundle_files import LICENCE, METADATA, README, read_text
 
 LARGEST = 25_000_000  # bytes of one file, unless a larger one is allowed
+_TO_BE_WRITTEN = "FILL IN:"  # what bonemonai bundle new leaves to the author
 _REQUIRED = (
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
     "task", "description", "authors", "copyright", "network_data_format", "intended_use", "references",
@@ -62,6 +63,27 @@ def check_layout(files: dict[str, Path]) -> None:
     missing = [word for word in _README_WORDS if word not in readme]
     if missing:
         raise InputError(README, f"does not say {missing[0]!r}; write it.")
+
+
+def check_written(texts: Mapping[str, str]) -> None:
+    """Refuse a bundle whose author has not yet written what only they can know.
+
+    Args:
+        texts: name to content.
+
+    Raises:
+        InputError: naming every place.
+    """
+    places = [
+        (name, number, line.partition(_TO_BE_WRITTEN)[2].strip(' ",'))
+        for name, text in sorted(texts.items())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if _TO_BE_WRITTEN in line
+    ]
+    if places:
+        (name, number, what), *others = places
+        also = f" Also to be written: {', '.join(f'{file} line {line}' for file, line, _ in others)}." if others else ""
+        raise InputError(name, f"line {number} is still to be written: {what.removesuffix('.')}.{also}")
 
 
 def check_sizes(contents: Mapping[str, bytes]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from bonemonai.data.atomic import atomic_path
 from bonemonai.errors import InputError, OutputError
 from bonemonai.sharing.archive_writing import check_kind, write_archive
-from bonemonai.sharing.bundle_checks import check_layout, check_metadata, check_sizes
+from bonemonai.sharing.bundle_checks import check_layout, check_metadata, check_sizes, check_written
 from bonemonai.sharing.bundle_files import (
     LICENCE,
     MANIFEST,
@@ -95,7 +95,9 @@ def _checked(folder: Path, trust_code: str | None) -> dict[str, bytes]:
     check_metadata(configs)
     check_layout(files)
     contents = {name: path.read_bytes() for name, path in files.items()}
-    _refuse_identifiers(contents)  # first: other refusals show the value
+    texts = {name: _text(contents, name) for name in contents if name.endswith(_TEXTS)}
+    _refuse_identifiers(texts)  # first: other refusals show the value
+    check_written(texts)
     check_code(files, configs, trust_code=trust_code)
     return contents
 
@@ -121,9 +123,9 @@ def _strip_weights(contents: dict[str, bytes]) -> list[str]:
     return changed
 
 
-def _refuse_identifiers(contents: Mapping[str, bytes]) -> None:
-    for name in sorted(contents):
-        found = find_identifier(_text(contents, name)) if name.endswith(_TEXTS) else None
+def _refuse_identifiers(texts: Mapping[str, str]) -> None:
+    for name in sorted(texts):
+        found = find_identifier(texts[name])
         if found is not None:
             what = f"line {found.line} holds what looks like {found.what} ({found.begins}...)"
             raise InputError(name, f"{what}; remove it.")

@@ -10,6 +10,7 @@ from bonemonai.sharing.bundle_checks import (
     check_layout,
     check_metadata,
     check_sizes,
+    check_written,
     installed_version,
     older_here,
     stated_needs,
@@ -84,3 +85,13 @@ def test_needs_are_compared_as_versions() -> None:
         "no-such 1 (not here)",
     ]
     assert older_here({"numpy": "1.100.0", "click": "8.0rc1+cpu"}) == []
+
+
+def test_what_is_to_be_filled_in_is_refused_by_name() -> None:
+    check_written({"docs/README.md": "what says FILL IN\nis written"})
+    with pytest.raises(InputError) as caught:
+        check_written(
+            {"docs/README.md": "x\nFILL IN: how to cite.\n", "configs/a.json": '{\n"authors": "FILL IN: who",\n'}
+        )
+    also = "Also to be written: docs/README.md line 2."
+    assert str(caught.value) == f"configs/a.json: line 2 is still to be written: who. {also}"

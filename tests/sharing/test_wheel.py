@@ -16,6 +16,10 @@ def test_wheel_holds_this_package() -> None:
     assert name == f"bonemonai-{bonemonai.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
         assert wheel.read("bonemonai/errors.py") == (Path(bonemonai.__file__).parent / "errors.py").read_bytes()
+        template = Path(bonemonai.__file__).parent / "sharing" / "bundle_template"
+        for file in (path for path in template.rglob("*") if path.is_file()):
+            name = f"bonemonai/sharing/bundle_template/{file.relative_to(template).as_posix()}"
+            assert wheel.read(name) == file.read_bytes()
         assert not any("__pycache__" in member or member.startswith("tests") for member in wheel.namelist())
 
 
