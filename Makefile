@@ -1,9 +1,9 @@
-# Two commands: `make demo` and `make test`. Without make, see README.md.
+# Three commands: `make demo`, `make test` and `make docs`. Without make, see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -18,6 +18,9 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --config setup.cfg
 
+docs: .venv/.installed
+	$(BIN)/python -m bonemonai bundle docs -o docs
+
 # torch first and by its exact version: an index that holds a build of it for this machine is then asked before others
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,4 +33,4 @@ lint: .venv/.installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs

@@ -169,7 +169,7 @@ def split(file: Path, scheme: str, **options: Any) -> None:
 
 @cli.group()
 def bundle() -> None:
-    """Begin a bundle; pack, verify, unpack and compare bundles that are handed over."""
+    """Begin and describe a bundle; pack, verify, unpack and compare bundles that are handed over."""
 
 
 @bundle.command()
@@ -185,6 +185,20 @@ def new(name: str, into: Path | None, title: str | None) -> None:
 
     folder = new_bundle(name, into=into, title=title)
     _echo_lines({"bundle": str(folder), "read": str(folder / "docs" / "README.md")})
+
+
+@bundle.command()
+@click.argument("bundles", metavar="[BUNDLE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("-o", "--out", "site", required=True, metavar="SITE", type=click.Path(path_type=Path), help="Folder.")
+def docs(bundles: tuple[Path, ...], site: Path) -> None:
+    """Write a page for each BUNDLE, and SITE/index.html: documents, every option, weights, licence.
+
+    Without BUNDLE, those in the folder bundles. Nothing of them is run.
+    """
+    from bonemonai.sharing.bundle_pages import write_bundle_pages
+
+    for file in write_bundle_pages(bundles, site):
+        click.echo(f"{'written:':<13}{file}")
 
 
 _TRUST_CODE = click.option("--trust-code", metavar="SHA256", help="Of configs you have read; the refusal names it.")

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "archive_extraction": ["extract_archive", "opened_bundle"],
+        "bundle_pages": ["write_bundle_pages"],
         "diff": ["diff_bundles"],
         "new_bundle": ["new_bundle"],
         "pack": ["pack_bundle"],

@@ -53,14 +53,23 @@ def section(text: str, title: str) -> str:
     return found[1].strip() if found else ""
 
 
-def _trained_on(card: Any) -> Iterator[str]:
-    """Lines about weights: the data first, then how they were chosen, then the options."""
+def card_entries(card: Any) -> dict[str, str]:
+    """What a card says about weights: the data first, then how they were chosen, then the options.
+
+    Args:
+        card: beside the weights; empty is returned for one that does not say what they were trained on.
+    """
     if not isinstance(card, Mapping) or not card.get("trained_on"):
-        yield "- No card says what they were trained on."
-        return
+        return {}
     parts = {**card["trained_on"], **{key: value for key, value in card.items() if key not in ("trained_on", "note")}}
-    for key, value in parts.items():
-        yield f"- {key.replace('_', ' ')}: {_shown(value)}"
+    return {key.replace("_", " "): _shown(value) for key, value in parts.items()}
+
+
+def _trained_on(card: Any) -> Iterator[str]:
+    entries = card_entries(card)
+    yield from (f"- {key}: {value}" for key, value in entries.items())
+    if not entries:
+        yield "- No card says what they were trained on."
 
 
 def _shown(value: Any) -> str:
@@ -73,10 +82,18 @@ def _shown(value: Any) -> str:
 
 
 def _channels(sides: Mapping[str, Any]) -> Iterator[str]:
-    for name, side in sides.items():
-        about = [str(side[key]) for key in ("type", "format", "modality", "dtype") if key in side]
-        channels = "; ".join(f"{number}: {text}" for number, text in side.get("channel_def", {}).items())
-        yield f"- {name}: {', '.join(about)}; {channels}"
+    yield from (f"- {name}: {channels_of(side)}" for name, side in sides.items())
+
+
+def channels_of(side: Mapping[str, Any]) -> str:
+    """What a tensor that a network takes or gives is, and what its channels mean.
+
+    Args:
+        side: an entry of the metadata's ``inputs`` or ``outputs``.
+    """
+    about = [str(side[key]) for key in ("type", "format", "modality", "dtype") if key in side]
+    channels = "; ".join(f"{number}: {text}" for number, text in side.get("channel_def", {}).items())
+    return f"{', '.join(about)}; {channels}"
 
 
 def _needs(metadata: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ import bonemonai
 from bonemonai.data import manifest_items, open_volume, read_manifest
 from bonemonai.errors import InputError, OutputError
 from bonemonai.networks.state_dict import read_state_dict
-from bonemonai.sharing import new_bundle, pack_bundle, verify_bundle
+from bonemonai.sharing import new_bundle, pack_bundle, verify_bundle, write_bundle_pages
 from bonemonai.sharing.bundle_checks import check_layout, check_metadata
 from bonemonai.sharing.bundle_files import METADATA, bundle_files, read_configs
 from tests.bundle_runs import BundleRuns
@@ -87,6 +87,12 @@ def test_it_is_verified_at_once(made: Path, metadata: dict[str, Any]) -> None:
     check_layout(bundle_files(made))
     assert metadata["name"] == "Femur microct lacunae"
     assert metadata["network_data_format"]["inputs"]["image"]["modality"] == "microct"
+
+
+def test_it_has_a_page(made: Path, tmp_path: Path) -> None:
+    index, page = write_bundle_pages([made], tmp_path)
+    assert "Femur microct lacunae" in index.read_text()
+    assert all(f"<code>{option}</code>" in page.read_text() for option in ("percentiles", "plane_step", "record"))
 
 
 def test_its_metadata_are_valid_against_monais_schema(metadata: dict[str, Any]) -> None:

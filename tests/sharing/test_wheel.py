@@ -20,6 +20,8 @@ def test_wheel_holds_this_package() -> None:
         for file in (path for path in template.rglob("*") if path.is_file()):
             name = f"bonemonai/sharing/bundle_template/{file.relative_to(template).as_posix()}"
             assert wheel.read(name) == file.read_bytes()
+        for page in Path(bonemonai.__file__).parent.glob("*/*.html.j2"):
+            assert f"bonemonai/{page.parent.name}/{page.name}" in wheel.namelist()
         assert not any("__pycache__" in member or member.startswith("tests") for member in wheel.namelist())
 
 
