@@ -92,6 +92,7 @@ def test_it_is_verified_at_once(made: Path, metadata: dict[str, Any]) -> None:
 def test_it_has_a_page(made: Path, tmp_path: Path) -> None:
     index, page = write_bundle_pages([made], tmp_path)
     assert "Femur microct lacunae" in index.read_text()
+    assert "of a scan&#39;s grey values, which become 0 and 1" in page.read_text()
     assert all(f"<code>{option}</code>" in page.read_text() for option in ("percentiles", "plane_step", "record"))
 
 
@@ -146,6 +147,19 @@ def test_training_and_inference_prepare_images_alike(made: Path) -> None:
     assert {k: v for k, v in train_json["network_def"].items() if k != "_desc_"} == inference["network_def"]
     first = train_json["preprocessing"]["transforms"][0]
     assert {k: v for k, v in first.items() if k != "_desc_"} == inference["preprocessing"]["transforms"][0]
+
+
+def test_defaults_that_its_readme_names_are_those_of_its_configs(made: Path) -> None:
+    config, readme = (
+        json.loads((made / "configs" / "train.json").read_text()),
+        (made / "docs" / "README.md").read_text(),
+    )
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]* \| ([^|]*) \|$", readme, re.M)
+    assert len(rows) == 5
+    for names, defaults in rows:
+        values = [config[name] for name in re.findall(r"`(\w+)`", names)]
+        flat = values[0] if isinstance(values[0], list) else values
+        assert [float(value) for value in defaults.split(",")] == flat
 
 
 def test_it_goes_on_where_it_was_stopped(runs: BundleRuns, study: Path, checkpoint: Path, tmp_path: Path) -> None:
