@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "anchors": ["find_anchors", "shape_iou"],
         "axial_volume": ["AxialVolume"],
         "cached_patch_dataset": ["CachedPatchDataset"],
-        "class_sampling": ["class_probabilities", "class_sampler", "sample_weights"],
+        "class_sampling": ["NumberedDraws", "class_probabilities", "class_sampler", "sample_weights"],
         "damage_folds": ["CLASSES", "count_damage_folds", "describe_fold", "read_damage_fold", "slice_size"],
         "data_card": ["describe_training_data", "read_data_card", "refuse_trained_on"],
         "dicom_seg": ["write_dicom_seg"],
@@ -45,6 +45,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "slice_dataset": ["SliceDataset", "every_nth_slice"],
         "slice_selection": ["intensity_artefact", "relative_planes", "select_slices"],
         "screening_scans": ["ScreeningScan", "list_screening_scans"],
+        "seeded_dataset": ["SeededDataset"],
         "selected_planes": ["SelectedPlanes"],
         "split_manifest": ["split_manifest"],
         "splits": [

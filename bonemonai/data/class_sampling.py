@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import Sampler, WeightedRandomSampler
 
 from bonemonai.errors import InputError
 
@@ -79,7 +80,8 @@ def class_sampler(
 ) -> WeightedRandomSampler:
     """Sampler that draws with replacement, seeded, for a ``DataLoader``.
 
-    The generator goes on from epoch to epoch: two samplers of one seed give the same epochs in the same order.
+    The generator goes on from epoch to epoch, where :class:`bonemonai.engines.SeededEpochs` does not seed it anew: two
+    samplers of one seed give the same epochs in the same order.
 
     Args:
         labels: class of each sample of the data set, see :func:`sample_weights`.
@@ -101,3 +103,31 @@ def class_sampler(
     weights = sample_weights(labels, power)
     generator = torch.Generator().manual_seed(seed)
     return WeightedRandomSampler(weights.tolist(), number or len(weights), replacement=True, generator=generator)
+
+
+class NumberedDraws(Sampler[int]):
+    """Number the draws of a sampler that draws with replacement, so that each can be augmented otherwise.
+
+    The k-th further draw of sample i is i + k times the number of samples, which
+    :class:`bonemonai.data.SeededDataset` understands.
+
+    Args:
+        sampler: gives samples' numbers.
+        samples: how many there are.
+
+    Example:
+        >>> list(NumberedDraws([0, 2, 2, 0, 2], samples=10))
+        [0, 2, 12, 10, 22]
+    """
+
+    def __init__(self, sampler: Sampler[int] | Sequence[int], samples: int) -> None:
+        self.sampler, self.samples = sampler, samples
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]  # torch's Sampler has no __len__, its children do
+
+    def __iter__(self) -> Iterator[int]:
+        drawn: Counter[int] = Counter()
+        for number in self.sampler:
+            yield number + self.samples * drawn[number]
+            drawn[number] += 1

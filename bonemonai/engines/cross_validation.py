@@ -168,8 +168,8 @@ class CrossValidation:
             for name, value in self.options.items()
             if _first(name) in known or _first(name) not in known_to_other
         }
-        if "resumable" in known:
-            options.setdefault("resumable", False)  # a fold that is cut short begins anew
+        # a fold that is cut short begins anew, and belongs to one process
+        options = {name: False for name in ("resumable", "distributed") if name in known} | options
         create_workflow(config_file=configs, logging_file=False, **options, **own).run()
 
     def _is_done(self, fold: int) -> bool:

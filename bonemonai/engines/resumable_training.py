@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch.nn.parallel import DistributedDataParallel
 
 from bonemonai.engines.random_states import random_states, restore_random_states
 from bonemonai.engines.training_record import TrainingRecord
@@ -18,9 +19,9 @@ logger = logging.getLogger(__name__)
 class ResumableTraining:
     """Handler: keep after each epoch all that a training needs, and go on from it.
 
-    Kept are network, optimiser and scaler of the trainer, the parts that are named, epoch and iteration, and all
-    random numbers: of Python, NumPy and PyTorch, and of every random transform, sampler and mixer that the data loader
-    holds. On one machine and with as many workers a training in parts is equal, bit for bit, to one in one piece.
+    Kept are network, optimiser and scaler of the trainer, the parts that are named, epoch and iteration, and the random
+    numbers of Python, NumPy and PyTorch; those that the data loader holds must be of seed and epoch, as
+    :class:`SeededEpochs` makes them. On one machine a training in parts is then equal to one in one piece, bit for bit.
 
     Args:
         record: on disk.
@@ -43,6 +44,8 @@ class ResumableTraining:
 
     def _all(self, engine: Any) -> dict[str, Any]:
         own = {name: getattr(engine, name, None) for name in ("network", "optimizer", "scaler")}
+        if isinstance(own["network"], DistributedDataParallel):
+            own["network"] = own["network"].module  # the same file, whether one process trains or several
         return {name: part for name, part in {**own, **self.parts}.items() if part is not None}
 
     def _keep(self, engine: Any) -> None:
@@ -50,7 +53,7 @@ class ResumableTraining:
             "epoch": engine.state.epoch,
             "epoch_length": engine.state.epoch_length,
             "parts": {name: part.state_dict() for name, part in self._all(engine).items()},
-            "random": random_states(engine.state.dataloader),
+            "random": random_states(),
         }
         self.record.save(state, engine.state.epoch)
 
@@ -69,5 +72,5 @@ class ResumableTraining:
                 raise ResumeError(self.record.folder, f"does not fit {name}: {words}; say --overwrite True.") from error
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * state["epoch_length"]
-        restore_random_states(state["random"], engine.state.dataloader)
+        restore_random_states(state["random"])
         logger.info("the training goes on after epoch %d.", state["epoch"])

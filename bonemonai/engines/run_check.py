@@ -16,6 +16,7 @@ from monai.bundle.scripts import create_workflow
 from monai.utils import ensure_tuple
 
 from bonemonai.data.volume import split_part
+from bonemonai.engines.overlay_check import check_overlays, is_known
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 
 _RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
@@ -28,7 +29,8 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     """Refuse a run whose options are unknown or whose inputs are missing; call it from ``initialize``.
 
     MONAI takes a mistyped override for a new entry of the config and runs on the defaults. This compares what was
-    passed to the workflow, on the command line or to ``create_workflow``, with the ids its config files define.
+    passed to the workflow, on the command line or to ``create_workflow``, with the ids its config files define, and the
+    files with each other (:func:`check_overlays`).
 
     An option that is true or false takes nothing else: on the command line ``True`` and ``False`` are Python's words,
     but ``false`` and ``no`` are texts, which are true.
@@ -46,6 +48,7 @@ def check_run(inputs: Mapping[str, Any]) -> None:
         sys.excepthook = _one_line_excepthook
     files, overrides = passed_to_create_workflow()
     if files:
+        check_overlays(files)
         config = ConfigParser.load_config_files(files)
         check_overrides(overrides, config)
         _check_switches(overrides, config)
@@ -68,7 +71,7 @@ def check_overrides(overrides: Iterable[str], config: dict[str, Any]) -> None:
     """
     parser = ConfigParser(config)
     for override in overrides:
-        if override in parser or _is_argument(override, parser):
+        if is_known(override, parser):
             continue
         first = re.split("#|::", override)[0]
         near = difflib.get_close_matches(override, [*config, *_RUN_ARGUMENTS], n=1, cutoff=0.5)
@@ -77,12 +80,6 @@ def check_overrides(overrides: Iterable[str], config: dict[str, Any]) -> None:
         else:
             hint = f"did you mean --{near[0]}?" if near else f"the config knows {', '.join(sorted(config))}"
         raise InputError(f"--{override}", f"is no option of this config; {hint}")
-
-
-def _is_argument(override: str, parser: ConfigParser) -> bool:
-    """Whether the id would add an argument to a component; its constructor then has the last word."""
-    component = re.sub("(#|::)[^#:]*$", "", override)
-    return component != override and component in parser and "_target_" in (parser[component] or {})
 
 
 def _check_switches(overrides: Mapping[str, Any], config: dict[str, Any]) -> None:

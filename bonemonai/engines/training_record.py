@@ -20,13 +20,14 @@ from bonemonai.data.manifest import distinct, read_manifest
 from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import ResumeError
+from bonemonai.inferers.ranks import rank
 
 logger = logging.getLogger(__name__)
 
 _KEPT = 2  # epochs: a damaged file leaves the one before
 # options that may change between two parts of one training
 _FREE = ("max_epochs", "checkpoint", "learning_curve", "overwrite", "num_workers", "device", "dataset_dir",
-         "manifest_path", "output_dir")  # fmt: skip
+         "manifest_path", "output_dir", "rehearsal", "tensorboard", "mlflow")  # fmt: skip
 
 
 class TrainingRecord:
@@ -40,8 +41,10 @@ class TrainingRecord:
         max_epochs: of this run.
         manifest_path: of the data; it and the scans that it names must be those that the training began with.
         overwrite: begin anew.
+        keep: False keeps no state, and goes on with none.
 
     Attributes:
+        checkpoint: file of the training's weights.
         continues: whether there is an unfinished training to go on with.
 
     Raises:
@@ -49,14 +52,21 @@ class TrainingRecord:
     """
 
     def __init__(
-        self, checkpoint: str | Path, max_epochs: int, manifest_path: str | Path, *, overwrite: bool = False
+        self,
+        checkpoint: str | Path,
+        max_epochs: int,
+        manifest_path: str | Path,
+        *,
+        overwrite: bool = False,
+        keep: bool = True,
     ) -> None:
-        self.folder = Path(checkpoint).with_suffix(".training")
+        self.checkpoint, self.keep = Path(checkpoint), keep
+        self.folder = self.checkpoint.with_suffix(".training")
         self._index = self.folder / "record.json"
-        self._about = _fingerprint(Path(manifest_path))
-        known = None if overwrite else read_json(self._index)
         self._files: list[dict[str, Any]] = []
         self.continues = False
+        self._about = _fingerprint(Path(manifest_path)) if keep else {}
+        known = read_json(self._index) if keep and not overwrite else None
         if known is None:
             return
         last = max((int(entry["epoch"]) for entry in known["epochs"]), default=0)
@@ -90,12 +100,14 @@ class TrainingRecord:
         """Keep a state; on return it is on disk, and nothing is lost if that fails.
 
         Args:
-            state: tensors, numbers, text, lists and dictionaries of them.
+            state: tensors, numbers, text, lists and dictionaries of them. Of several processes the first's is kept.
             epoch: that is finished.
 
         Raises:
             OutputError: if it cannot be written.
         """
+        if not self.keep or rank() > 0:
+            return
         if not self._files and self.folder.exists():  # of a training that is overwritten
             shutil.rmtree(self.folder)
         buffer = io.BytesIO()

@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
 from bonemonai.errors import InputError, NumericalError, OutputError
+from bonemonai.inferers.ranks import rank
 from bonemonai.networks.state_dict import read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -52,23 +54,38 @@ class SaveLastWeights:
         overwrite: bool = False,
     ) -> None:
         _refuse_existing(path, overwrite=overwrite)
-        self.network, self.path = network, Path(path)
+        self.network, self.path, self._rehearsing = network, Path(path), False
         self.card = {"trained_on": dict(trained_on), "options": dict(options or {})}
 
     def attach(self, engine: Engine) -> None:
         """Register with MONAI's engine."""
         engine.add_event_handler(Events.COMPLETED, self)
 
+    @contextmanager
+    def rehearsed(self, folder: Path) -> Iterator[None]:
+        """While this context is open, save at every call, whatever the score, to a folder that is thrown away."""
+        path = self.path
+        self.path, self._rehearsing = folder / path.name, True
+        try:
+            yield
+        finally:
+            self.path, self._rehearsing = path, False
+
     def __call__(self, engine: Any) -> None:
         """Save."""
-        _save(self.network, self.path, {"epoch": engine.state.epoch, **self.card})
+        self._save(engine, {})
+
+    def _save(self, engine: Any, score: Mapping[str, float]) -> None:
+        if rank() == 0:
+            _save(self.network, self.path, {"epoch": engine.state.epoch, **score, **self.card})
 
 
 class SaveBestWeights(SaveLastWeights):
     """Handler: keep the weights of the epoch that scored best on the validation patients.
 
     Writes a ``state_dict``, and beside it, as ``<name>.json``, what a user of the weights must know: the score and its
-    epoch, what they were trained on, and the file's sha256. Both are replaced whole, never half.
+    epoch, what they were trained on, and the file's sha256. Both are replaced whole, never half. Of several processes
+    the first writes.
 
     Args:
         network: whose weights to save.
@@ -115,6 +132,9 @@ class SaveBestWeights(SaveLastWeights):
 
     def __call__(self, engine: Any) -> None:
         """Save if this epoch is the best so far."""
+        if self._rehearsing:
+            self._save(engine, {})
+            return
         if self.counts is not None and not self.counts():
             return
         name = engine.state.key_metric_name
@@ -124,7 +144,7 @@ class SaveBestWeights(SaveLastWeights):
         if score <= self.best:
             return
         self.best = score
-        _save(self.network, self.path, {"epoch": engine.state.epoch, name: score, **self.card})
+        self._save(engine, {name: score})
 
 
 def _refuse_existing(path: str | Path, *, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "patch_output": ["PatchProbabilityOutput", "read_patch_probabilities"],
         "overlap_sweep": ["OverlapSweep"],
         "plan": ["StreamPlan"],
-        "ranks": ["join_ranks", "local_device"],
+        "ranks": ["join_ranks", "local_device", "rank", "world_size"],
         "receptive_field": ["ReceptiveField", "check_tiles", "probe_receptive_field"],
         "result_writer": ["ResultWriter"],
         "streaming_inferer": ["StreamingInferer"],

@@ -124,8 +124,6 @@ class BalancedMixUpLoader:
         class_loader: draws them class-balanced, see :func:`bonemonai.data.class_sampler`; begins anew when it ends, and
             leaves a smaller last batch out (``drop_last``).
         mix: how.
-
-    A sampler of the first that wants to know the epoch (``DistributedSampler``) is told, from 0.
     """
 
     def __init__(
@@ -135,17 +133,12 @@ class BalancedMixUpLoader:
         mix: BalancedMixUp,
     ) -> None:
         self.instance_loader, self.class_loader, self.mix = instance_loader, class_loader, mix
-        self._epoch = 0
 
     def __len__(self) -> int:
         return len(self.instance_loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[dict[Hashable, Any]]:
         partners = self._partners()
-        sampler: Any = getattr(self.instance_loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self._epoch)
-        self._epoch += 1
         for batch in self.instance_loader:
             yield self.mix(batch, next(partners))
 

@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler
 from monai.transforms import RandGaussianNoised
 from monai.utils import set_determinism
 
-from bonemonai.engines import LearningCurve, ResumableTraining, TrainingRecord
+from bonemonai.engines import LearningCurve, ResumableTraining, SeededEpochs, TrainingRecord
 from bonemonai.errors import ResumeError
 
 
@@ -46,7 +46,7 @@ def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None 
     trainer = SupervisedTrainer(
         device=torch.device("cpu"), max_epochs=epochs, decollate=False, network=network, optimizer=optimizer,
         train_data_loader=DataLoader(data, batch_size=4, shuffle=True, num_workers=workers), loss_function=loss,
-        train_handlers=[LrScheduleHandler(schedule, print_lr=False), curve,
+        train_handlers=[SeededEpochs(0), LrScheduleHandler(schedule, print_lr=False), curve,
                         ResumableTraining(record, {"schedule": schedule, "curve": curve})],
     )  # fmt: skip
     trainer.run()

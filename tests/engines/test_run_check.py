@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Any:
     folder = tmp_path / "bundle" / "configs"
     folder.mkdir(parents=True)
     (folder / "train.json").write_text(json.dumps(CONFIG))
-    (folder / "overlay.json").write_text(json.dumps({"extra": 1}))
+    (folder / "overlay.json").write_text(json.dumps({"extra": 1, "run": ["$@extra"]}))
     (folder / "metadata.json").write_text("{}")
 
     def start(**options: Any) -> Any:

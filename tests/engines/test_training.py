@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from ignite.metrics import MeanSquaredError
+from monai.data import DataLoader, Dataset, DistributedSampler
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.transforms import RandGaussianNoised
+from monai.utils import set_determinism
+
+from bonemonai.data import SeededDataset
+from bonemonai.engines import LearningCurve, SaveBestWeights, StopEarly, Training, TrainingRecord, weights_card
+
+CPU = torch.device("cpu")
+
+
+class KilledError(Exception):
+    """In the middle of an epoch."""
+
+
+def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None = None, overwrite: bool = False,
+          rehearsal: bool = True, keep: bool = True, patience: int | None = None) -> list[Any]:  # fmt: skip
+    """A training with dropout, momentum, noise, a falling learning rate and a validation; its weights at the end."""
+    manifest = folder / "manifest.csv"
+    if not manifest.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.npy").write_bytes(b"scan")
+        manifest.write_text("patient,image,split\np,a.npy,train\n")
+    set_determinism(seed=0)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    items = [{"image": torch.full((4,), number / 10), "label": torch.tensor([number / 5.0])} for number in range(12)]
+    data = Dataset(items, RandGaussianNoised("image", prob=0.7, std=0.5))
+    order = DistributedSampler(data, num_replicas=1, rank=0, seed=0)
+    record = TrainingRecord(folder / "model.pt", epochs, manifest, overwrite=overwrite, keep=keep)
+    best = SaveBestWeights(network, folder / "model.pt", {}, overwrite=overwrite or record.continues)
+    score = MeanSquaredError(lambda output: (1 - output["pred"], 1 - output["label"]))
+    validator = SupervisedEvaluator(
+        CPU, DataLoader(Dataset(items[:3]), batch_size=3), network, decollate=False, key_val_metric={"error": score},
+        val_handlers=[best],
+    )  # fmt: skip
+    steps = 0
+
+    def loss(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == killed_at:
+            raise KilledError
+        return torch.nn.functional.mse_loss(prediction, label)
+
+    handlers = [
+        LrScheduleHandler(torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8), print_lr=False),
+        ValidationHandler(1, validator, True),
+        LearningCurve(folder / "curve.csv", validator),
+        *([StopEarly(validator, patience)] if patience else []),
+    ]
+    trainer = SupervisedTrainer(
+        device=CPU, max_epochs=epochs, decollate=False, network=network, optimizer=optimizer, loss_function=loss,
+        train_data_loader=DataLoader(SeededDataset(data, 0), batch_size=4, sampler=order, num_workers=workers),
+        train_handlers=handlers,
+    )  # fmt: skip
+    Training(trainer, [*handlers, best, None], record, validator, seed=0, rehearsal=rehearsal).run()
+    return [value.tolist() for value in network.state_dict().values()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder, 4)
+
+
+def same_files(folder: Path, other: Path) -> bool:
+    names = ("curve.csv", "model.pt", "model.json")
+    return all((folder / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_matter(workers: int, whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    assert train(tmp_path, 4, workers=workers) == whole[1]
+    assert same_files(tmp_path, whole[0])
+
+
+def test_a_rehearsal_changes_nothing_and_leaves_nothing(whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    assert train(tmp_path, 4, rehearsal=False) == whole[1]
+    assert same_files(tmp_path, whole[0])
+    names = {path.name for path in whole[0].iterdir()}
+    assert names == {"a.npy", "curve.csv", "manifest.csv", "model.json", "model.pt", "model.training"}
+
+
+@pytest.mark.parametrize(("first", "then"), [(0, 0), (2, 2), (0, 2)])
+def test_two_and_two_epochs_are_four(first: int, then: int, whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    assert train(tmp_path, 2, workers=first) != whole[1]
+    assert train(tmp_path, 4, workers=then) == whole[1]
+    assert same_files(tmp_path, whole[0])
+
+
+@pytest.mark.parametrize("killed_at", [2, 6, 13])
+def test_killed_in_an_epoch_it_is_done_again(killed_at: int, whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        train(tmp_path, 4, killed_at=killed_at)
+    assert train(tmp_path, 4) == whole[1]
+    assert same_files(tmp_path, whole[0])
+
+
+def test_without_a_record_nothing_is_kept(whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    assert train(tmp_path, 4, keep=False) == whole[1]
+    assert not (tmp_path / "model.training").exists()
+    train(tmp_path, 1, keep=False, overwrite=True)
+    assert weights_card(tmp_path / "model.pt")["epoch"] == 1
+
+
+def test_one_that_ended_early_is_not_continued(tmp_path: Path) -> None:
+    train(tmp_path, 30, patience=2)
+    ended = len(pd.read_csv(tmp_path / "curve.csv"))
+    best = int(pd.read_csv(tmp_path / "curve.csv")["error"].idxmax()) + 1
+    assert weights_card(tmp_path / "model.pt")["epoch"] == best == ended - 2 < 28
+    train(tmp_path, 30, patience=2)
+    assert len(pd.read_csv(tmp_path / "curve.csv")) == ended
