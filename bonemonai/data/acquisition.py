@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from bonemonai.data.derived_volume import DerivedVolume
 from bonemonai.data.dicom_header import DicomFrame, read_tags
 from bonemonai.data.dicom_volume import DicomVolume
+from bonemonai.data.silent_dicom import silent_dicom
 from bonemonai.data.volume import Volume, open_volume
 
 Contrast = Literal["yes", "no", "unknown"]
@@ -102,9 +102,7 @@ def read_acquisition(source: str | Path | Volume) -> Acquisition:
         geometry["slice_interval_mm"] = size[0] / 1000 if volume.shape[0] > 1 else None
     if not isinstance(volume, DicomVolume):
         return Acquisition(volume.format, **geometry)
-    with warnings.catch_warnings():
-        # what pydicom makes of a header's oddities is judged here
-        warnings.simplefilter("ignore")
+    with silent_dicom():
         return Acquisition(volume.format, **geometry, **_stated(volume.frames))
 
 

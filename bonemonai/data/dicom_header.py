@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bonemonai.data.bounded_file import BoundedFile
+from bonemonai.data.silent_dicom import silent_dicom
 from bonemonai.errors import InputError
 
 _TAGS = [
@@ -198,8 +198,7 @@ def read_tags(path: Path, names: Sequence[str]) -> Elements:
     """
     elements = Elements()
     try:
-        with warnings.catch_warnings(), BoundedFile(path) as stream:
-            warnings.simplefilter("ignore")
+        with silent_dicom(), BoundedFile(path) as stream:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(names))
             for name in names:
                 with suppress(ValueError, TypeError, OverflowError, NotImplementedError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pydicom.uid import UID, RLELossless
 
 from bonemonai.data.bounded_file import BoundedFile
 from bonemonai.data.dicom_header import transfer_syntax
+from bonemonai.data.silent_dicom import silent_dicom
 from bonemonai.errors import InputError
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -42,8 +42,7 @@ def stored_values(path: Path, indices: Sequence[int], shape: tuple[int, int]) ->
             header says; that is found before memory is asked for.
     """
     try:
-        with warnings.catch_warnings(), BoundedFile(path) as stream:
-            warnings.simplefilter("ignore")
+        with silent_dicom(), BoundedFile(path) as stream:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
             if not UID(transfer_syntax(dataset)).is_compressed and dataset.original_encoding[1]:
                 frames = _read_native(stream, dataset, path, indices, shape)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import re
 import uuid
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import bonemonai
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.dicom_header import Elements, read_tags
 from bonemonai.data.dicom_volume import DicomVolume
+from bonemonai.data.silent_dicom import silent_dicom
 from bonemonai.data.volume import Volume, open_volume
 from bonemonai.errors import InputError
 
@@ -115,8 +115,7 @@ def write_dicom_seg(
             algorithm_identification=identification, **_coded(label),
         ) for number, label in enumerate(labels, start=1)
     ]  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silent_dicom():
         images, planes = _source_images(volume, keep_identifiers)
         stored = np.empty_like(numbers)
         stored[planes] = numbers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -12,6 +11,7 @@ from typing import Any
 
 from bonemonai.data.dicom_geometry import StackGeometry, stack_geometry
 from bonemonai.data.dicom_header import DicomHeader, read_header
+from bonemonai.data.silent_dicom import silent_dicom
 from bonemonai.data.volume import refuse_dangling_links
 from bonemonai.errors import InputError, SeveralVolumesError
 
@@ -137,9 +137,7 @@ _last_series = lru_cache(maxsize=1)(_series)
 
 
 def _read_headers(files: Sequence[Path]) -> list[DicomHeader | None]:
-    with warnings.catch_warnings():
-        # what pydicom makes of a header's oddities is judged here
-        warnings.simplefilter("ignore")
+    with silent_dicom():
         return [None if file.name.lower() == "dicomdir" else read_header(file) for file in files]
 
 
