@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -156,8 +157,11 @@ def _save(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
     for name, value in network.state_dict().items():
         if not torch.isfinite(value).all():
             raise NumericalError(path.name, f"is not saved: {name} holds NaN or infinite weights.")
+    # given a file, torch would write the file's name, which may be a patient's, into it
+    buffer = io.BytesIO()
+    torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)
     with atomic_path(path) as partial:
-        torch.save({key: value.cpu() for key, value in network.state_dict().items()}, partial)
+        partial.write_bytes(buffer.getbuffer())
     write_json(path.with_suffix(".json"), {"sha256": sha256(path), "note": NOT_A_DEVICE, **card})
 
 
@@ -223,7 +227,7 @@ def require_card(path: str | Path, *, allow_missing: bool = False) -> None:
         found = f"has no card of its own beside it ({card}): nobody knows how it was trained"
         cure = "copy the card along, or say --allow_missing_card True and every option that it was trained with."
         raise InputError(path, f"{found}; {cure}")
-    logger.warning("%s: no card; options are what was said, or guessed.", Path(path).name)
+    logger.warning("weights without a card; options are what was said, or guessed.")
 
 
 def stored_option(path: str | Path, name: str, default: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ _STATES = ("state_dict", "model_state_dict", "network", "model", "net")
 
 def network_state(name: str, content: bytes) -> bytes:
     """Weights as they are if they hold a network's state and nothing else; otherwise that state alone.
+
+    A file that torch has written holds the name that it had then, which may be a patient's; one of another name than
+    now is written anew.
 
     Args:
         name: of the file, for refusals.
@@ -44,7 +48,7 @@ def network_state(name: str, content: bytes) -> bytes:
     for key, value in state.items():
         if not torch.isfinite(value).all():
             raise InputError(name, f"holds NaN or infinite weights in {key}; train again.")
-    if state is loaded:
+    if state is loaded and not _has_other_name(name, content):
         return content
     buffer = io.BytesIO()
     torch.save({key: value.detach().clone() for key, value in state.items()}, buffer)
@@ -146,6 +150,15 @@ def _resolved(parser: ConfigParser, config: str, name: str) -> Any:
         while isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         raise InputError(config, f"{name} cannot be built: {type(cause).__name__}: {cause}") from error
+
+
+def _has_other_name(name: str, content: bytes) -> bool:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return False
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        folders = {PurePosixPath(member).parts[0] for member in archive.namelist()}
+    file = PurePosixPath(name)
+    return not folders <= {"archive", file.stem, f".{file.name}"}
 
 
 def _part(loaded: Any) -> Any:

@@ -148,3 +148,9 @@ def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text((tmp_path / "own.json").read_text())
     with pytest.raises(InputError, match="has no card"):
         require_card(tmp_path / "model.pt")
+
+
+def test_a_file_of_weights_does_not_hold_its_own_name(tmp_path: Path) -> None:
+    handler = SaveLastWeights(network(), tmp_path / "Mustermann.pt", {})
+    handler(Engine(lambda engine, batch: None))
+    assert b"Mustermann" not in (tmp_path / "Mustermann.pt").read_bytes()

@@ -145,3 +145,15 @@ def test_a_bundle_without_inference_is_loaded_by_its_training(tmp_path: Path) ->
     (folder / "configs" / "train.json").unlink()
     with pytest.raises(InputError, match="nothing says which network"):
         check_weights(folder, bundle_files(folder))
+
+
+def test_the_name_that_a_file_had_before_is_left_out(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "Mustermann.pt")
+    torch.save({"w": torch.ones(2)}, tmp_path / "model.pt")
+    before = (tmp_path / "Mustermann.pt").read_bytes()
+    assert b"Mustermann" in before
+    after = network_state("models/model.pt", before)
+    assert b"Mustermann" not in after
+    assert torch.equal(torch.load(io.BytesIO(after), weights_only=True)["w"], torch.ones(2))
+    own = (tmp_path / "model.pt").read_bytes()
+    assert network_state("models/model.pt", own) == own
