@@ -162,7 +162,7 @@ class ScreeningResults:
         logger.info("%s: %s", found.scan.name, record["decision"]["answer"])
 
     def fail(self, scan: ScreeningScan) -> None:
-        """Note that a scan has no result; the log says why, for causes hold paths, and paths names of patients."""
+        """Note that a scan has no result; not why, for causes hold paths, and paths names of patients."""
         self._rows.append({"scan": scan.name, "subject": scan.subject, "status": "failed"})
 
     def finish(self) -> None:
@@ -210,10 +210,11 @@ class ScreeningResults:
                 algorithm=self.algorithm, description="Lumbar vertebral bodies",
                 pseudonym="" if self.keep_identifiers else found.scan.subject, keep_identifiers=self.keep_identifiers,
             )  # fmt: skip
-        except InputError as error:
+        except InputError:
             if self.dicom_seg is True:
                 raise
-            logger.warning("no mark.dcm: %s", error)
+            logger.warning("%s: no mark.dcm, for none can be made; with dicom_seg True the refusal says why.",
+                           found.scan.name)  # fmt: skip
 
     def _subjects(self, scans: pd.DataFrame) -> pd.DataFrame:
         rows = []

@@ -253,5 +253,5 @@ class ScanPreparation:
             scans.append({**kept, "image": str(record.image)})
         count = write_slice_list(self._slices, scans, self.slices_per_plane)
         copy_data_card(self.manifest_path, self._slices, preparation=self._options)
-        logger.info("%s: %d slices of %d scans.", self._slices, count, len(scans))
+        logger.info("%s: %d slices of %d scans.", self._slices.name, count, len(scans))
         return self._slices

@@ -123,7 +123,8 @@ def _of_manifest(
 def _is_scan(series: DicomSeries) -> bool:
     if series.is_image:
         return True
-    logger.info("left out: %s", series.describe())
+    first = series.headers[0]
+    logger.info("left out: a series of %d file(s), %s, that %s.", len(series.headers), first.modality, first.refusal)
     return False
 
 

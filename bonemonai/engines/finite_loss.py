@@ -33,5 +33,5 @@ class FiniteLoss:
         if not math.isfinite(loss):
             batch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
             raise NumericalError(
-                f"epoch {engine.state.epoch}, batch {batch}", f"loss is {loss}; a smaller --learning_rate may help."
+                "loss", f"is {loss} in epoch {engine.state.epoch}, batch {batch}; a smaller --learning_rate may help."
             )

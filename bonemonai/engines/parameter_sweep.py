@@ -101,8 +101,9 @@ class ParameterSweep:
                 error = find_bonemonai_error(caught)
                 if not isinstance(error, NumericalError):
                     raise
-                logger.warning("setting %s failed: %s", folder.name, error)
-                write_json(folder / "failed.json", {"failed": str(error)})
+                # the cause alone: what it is about may be a scan, whose path may name somebody
+                logger.warning("setting %s failed: %s", folder.name, error.cause)
+                write_json(folder / "failed.json", {"failed": error.cause})
                 failures[folder] = error
         if len(failures) == len(self._runs):
             raise next(iter(failures.values()))

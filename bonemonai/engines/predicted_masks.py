@@ -73,7 +73,7 @@ def write_predicted_masks(
             manifest.loc[row, [column, origins]] = [str(mask.resolve()), origin]
             manifest.loc[row, plane_column] = str(index) if scan.planes else ""
     agree(lambda: _write(manifest, Path(manifest_path), Path(path), overwrite=overwrite))
-    logger.info("%s: %d rows have masks by a model.", path, int((manifest[origins] != "").sum()))
+    logger.info("%d rows have masks by a model.", int((manifest[origins] != "").sum()))
     return manifest
 
 

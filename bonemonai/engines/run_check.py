@@ -16,6 +16,7 @@ from monai.bundle.scripts import create_workflow
 from monai.utils import ensure_tuple
 
 from bonemonai.data.volume import split_part
+from bonemonai.engines.ignite_log import keep_causes_out_of_log
 from bonemonai.engines.overlay_check import check_overlays, is_known
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 
@@ -36,7 +37,7 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     but ``false`` and ``no`` are texts, which are true.
 
     Under ``python -m monai.bundle`` it also sees to it that a refusal, then and later, is printed as one line and
-    ends the process with the refusal's exit code, instead of a traceback and 1.
+    ends the process with the refusal's exit code, instead of a traceback and 1; and Ignite does not repeat it in a log.
 
     Args:
         inputs: option name to path, for files and folders that must exist.
@@ -46,6 +47,7 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
         sys.excepthook = _one_line_excepthook
+    keep_causes_out_of_log()
     files, overrides = passed_to_create_workflow()
     if files:
         check_overlays(files)

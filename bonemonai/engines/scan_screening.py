@@ -150,7 +150,8 @@ class ScanScreening(Evaluator):
             return found
         except Exception as error:
             refusal = as_refusal(error, batchdata.image)
-            logger.error("%s: %s", batchdata.name, refusal)
+            # not why: causes hold paths, and logs are kept; the refusal at the end says it
+            logger.error("%s failed (%s).", batchdata.name, type(refusal).__name__)
             self.failures.append((batchdata.name, refusal))
             if self.writer is not None:
                 self.writer.fail(batchdata)

@@ -102,10 +102,11 @@ class StreamingEvaluator(Evaluator):
             row["status"] = "complete before" if about.pop("complete_before") else "done"
             row |= {key: about[key] for key in ("passes", "skipped_share", "resumed") if key in about}
         except BonemonaiError as error:
-            logger.error("%s: %s", batchdata.name, error)
+            logger.error("%s failed (%s).", batchdata.name, type(error).__name__)
             self.failures.append((batchdata.name, error))
             kind = "differs from an earlier run" if isinstance(error, ResumeError) else "failed"
-            # not why: causes hold paths, paths hold names of patients, and summaries travel; the log says it
+            # not why: causes hold paths, paths hold names of patients, and logs and summaries are kept and travel;
+            # the refusal at the end says it
             row |= {"status": kind, "exit_code": error.exit_code, "error": type(error).__name__}
         self._rows.append(row)
         return row

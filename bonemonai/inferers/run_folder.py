@@ -126,7 +126,7 @@ class RunFolder:
         meet(unlike if differing else None)
         run = ResultRun(store, blocks, agree(lambda: self._begin(store, expected, blocks)))
         if run.complete:
-            logger.info("%s: complete already, nothing to do.", self.output_dir)
+            logger.info("complete already, nothing to do.")
             yield run
             return
         failure: BonemonaiError | None = None
@@ -164,7 +164,7 @@ class RunFolder:
             done = self._verified(store, blocks)
             # one journal of what was found to be true: a stale line of another process must not win later
             rewrite_journals(self.work_dir, done)
-            logger.info("%s: %d of %d blocks are done already.", self.output_dir, len(done), len(blocks))
+            logger.info("%d of %d blocks are done already.", len(done), len(blocks))
             return set(done)
 
     def _start_anew(self, store: BlockStore, expected: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ def test_weights_are_not_tested_on_what_they_were_trained_on(masks: Path, classi
 def test_a_loss_that_is_no_number_ends_the_training(masks: Path, tmp_path: Path) -> None:
     options = {"manifest_path": str(masks), "fold": 0, "checkpoint": str(tmp_path / "c.pt"), "learning_rate": 1e20}
     message = refusal("train_classification", "without_validation", **options, **CLASSIFY)
-    assert "loss is " in message
+    assert "loss: is " in message
     assert not (tmp_path / "c.pt").exists()
 
 

@@ -20,6 +20,6 @@ def test_first_bad_batch_ends_the_run_and_is_named(bad: float, decollated: bool)
 
     engine = Engine(step)
     FiniteLoss().attach(engine)
-    with pytest.raises(NumericalError, match=r"epoch 2, batch 2: loss is (nan|inf)"):
+    with pytest.raises(NumericalError, match=r"loss: is (nan|inf) in epoch 2, batch 2"):
         engine.run([0, 1, 2], max_epochs=3)
     assert seen == [0, 1, 2, 0, 1]
