@@ -19,6 +19,7 @@ from bonemonai.data.fingerprint import Snapshot, fingerprint
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.data.manifest import distinct, read_manifest
 from bonemonai.data.volume import split_part
+from bonemonai.engines.provenance import config_digests
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import InputError, OutputError, ResumeError
 
@@ -178,7 +179,7 @@ class CrossValidation:
         return there and read_json(folder / "done.json") == self._fingerprint()
 
     def _fingerprint(self) -> dict[str, Any]:
-        files = {Path(file).name: sha256(file) for file in [*self.train, *self.evaluate]}
+        files = config_digests([*self.train, *self.evaluate])
         # digests: an option may be a path, and a path may name somebody
         options = {name: _digest(value) for name, value in sorted(self.options.items())}
         packages = {name: version(name) for name in ("bonemonai", "monai", "torch")}

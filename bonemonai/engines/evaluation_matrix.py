@@ -17,6 +17,7 @@ import bonemonai
 from bonemonai.data.fingerprint import fingerprint, full_sha256
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.data.manifest import distinct, read_manifest
+from bonemonai.engines.provenance import config_digests
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import InputError, OutputError, ResumeError
 
@@ -144,7 +145,7 @@ class EvaluationMatrix:
         options = {name: value for name, value in {**self.options, **cell}.items() if not name.endswith("_dir")}
         return {
             "bonemonai": bonemonai.__version__,
-            "configs": {Path(file).name: sha256(file) for file in self.evaluate},
+            "configs": config_digests(self.evaluate),
             # a digest: an option may be a path, and a path may name somebody
             "options": hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16],
             "weights": sha256(self.weights[weights]),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import bonemonai
 from bonemonai.data.fingerprint import fingerprint
+from bonemonai.data.volume import split_part
 from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256, weights_card
 
@@ -21,6 +22,7 @@ _PATH_NAMES = (
     "path", "paths", "dir", "file", "files", "folder", "root", "checkpoint", "weights", "pretrained", "segmentation",
     "manifest", "image", "output", "results", "readers", "curve", "curves", "sweep", "gradcam",
 )  # fmt: skip
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def provenance(
@@ -44,11 +46,25 @@ def provenance(
         "bonemonai": bonemonai.__version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
-        "configs": {Path(file).name: sha256(file) for file in files},
+        "configs": config_digests(files),
         "options": _without_paths(options),
         "seed": seed,
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "weights": None if weights is None else weights_card(weights),
+    }
+
+
+def config_digests(files: Iterable[str | Path]) -> dict[str, str]:
+    """Digests of config files, by name where they are a bundle's; others are numbered, for a user's may name somebody.
+
+    Args:
+        files: in the order in which they are merged.
+    """
+    paths = [Path(file) for file in files]
+    names = [path.name if (path.parent / "metadata.json").is_file() else "" for path in paths]
+    return {
+        name or f"config {number}": sha256(path)
+        for number, (name, path) in enumerate(zip(names, paths, strict=True), 1)
     }
 
 
@@ -62,8 +78,13 @@ def _without_paths(value: Any, is_path: bool = False) -> Any:
         return "<path>"
     if not isinstance(value, str):
         return value
-    looks_like_one = not value.startswith(("$", "@")) and ("/" in value or "\\" in value or os.path.exists(value))
-    return "<path>" if is_path or looks_like_one else value
+    return "<path>" if is_path or _looks_like_a_path(value) else value
+
+
+def _looks_like_a_path(value: str) -> bool:
+    if value.startswith(("$", "@")):  # outside of quotes / divides
+        return any("/" in text or "\\" in text for text in _QUOTED.findall(value))
+    return "/" in value or "\\" in value or os.path.exists(split_part(value)[0])
 
 
 def _names_a_path(option: Any) -> bool:

@@ -17,6 +17,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.json_file import read_json, write_json
 from bonemonai.data.manifest import distinct, read_manifest
+from bonemonai.engines.provenance import config_digests
 from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import ResumeError
@@ -135,7 +136,7 @@ def _fingerprint(manifest_path: Path) -> dict[str, Any]:
         for path in filter(None, distinct(manifest[column].tolist()) if column in manifest else ()):
             scans.update(fingerprint(path)["sha256_sampled"].encode())
     return {
-        "configs": {Path(file).name: sha256(file) for file in files},
+        "configs": config_digests(files),
         # a digest: an option may be a path, and a path may name somebody
         "options": hashlib.sha256(repr(fixed).encode()).hexdigest()[:16],
         "packages": {"bonemonai": bonemonai.__version__, **{name: version(name) for name in ("monai", "torch")}},

@@ -9,7 +9,8 @@ from monai.bundle import create_workflow
 
 import bonemonai
 from bonemonai.engines import provenance
-from bonemonai.engines.provenance import _without_paths
+from bonemonai.engines.provenance import _without_paths, config_digests
+from bonemonai.engines.weights import sha256
 
 
 def test_says_configs_options_versions_inputs_and_weights(tmp_path: Path) -> None:
@@ -87,3 +88,29 @@ def test_what_lies_in_an_option_that_is_a_path_is_left_out_too() -> None:
         "scan": "<path>",
         "scale": "@model",
     }
+
+
+def test_configs_of_a_user_are_numbered_for_their_names_may_name_somebody(tmp_path: Path) -> None:
+    own, bundle = tmp_path / "SMITH_JOHN.json", tmp_path / "configs" / "inference.json"
+    bundle.parent.mkdir()
+    (bundle.parent / "metadata.json").write_text("{}")
+    for path in (own, bundle):
+        path.write_text(path.name)
+    found = config_digests([str(bundle), own])
+    assert found == {"inference.json": sha256(bundle), "config 2": sha256(own)}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("$'/data/SMITH/scan.nii'", False), ('$open("SMITH\\\\a")', False), ("$str(@root) + '/SMITH'", False),
+        ("SMITH.dcm::1.2.3", False), ("$@width // 2 + 1", True), ("$'dice' if @a / 2 > 1 else 'bce'", True),
+        ("@model", True), ("mga", True), ("%a::b", True),
+    ],
+)  # fmt: skip
+def test_paths_in_expressions_and_parts_of_files_are_left_out(
+    value: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SMITH.dcm").write_bytes(b"")
+    assert _without_paths({"high": value}) == {"high": value if kept else "<path>"}
