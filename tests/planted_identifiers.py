@@ -30,11 +30,13 @@ class Leak(NamedTuple):
         where: file, and what it holds, parted by ``!``.
         identifier: that was planted.
         form: how it was written.
+        around: what stands before and after it.
     """
 
     where: str
     identifier: str
     form: str
+    around: str
 
 
 class PlantedIdentifiers:
@@ -83,12 +85,17 @@ class PlantedIdentifiers:
         for place, part in _unpacked(content, where):
             folded = part.lower()
             found += [
-                Leak(place, identifier, form)
+                Leak(place, identifier, form, _around(part, folded, needle))
                 for identifier, form, needle in self._needles
                 # base64 alone tells capital letters from small ones
                 if needle in (part if form.startswith("base64") else folded)
             ]
         return found
+
+
+def _around(content: bytes, folded: bytes, needle: bytes) -> str:
+    start = max(content.find(needle), folded.find(needle))
+    return repr(content[max(0, start - 60) : start + len(needle) + 60])
 
 
 def written_forms(identifier: str) -> dict[str, bytes]:
@@ -139,7 +146,9 @@ def _unpacked(content: bytes, where: str, depth: int = 0) -> Iterator[tuple[str,
 
 
 def _contained(content: bytes) -> Iterator[tuple[str, bytes]]:
-    if zipfile.is_zipfile(io.BytesIO(content)):
+    if content[257:262] == b"ustar":  # first: one that ends in a zip passes for a zip
+        yield from _tar_members(content)
+    elif zipfile.is_zipfile(io.BytesIO(content)):
         yield from _zip_members(content)
     elif content[:2] == _GZIP:
         yield "gzip", gzip.decompress(content)  # a name in its header lies bare in the file
@@ -147,8 +156,6 @@ def _contained(content: bytes) -> Iterator[tuple[str, bytes]]:
         yield "zstd", bytes(Zstd().decode(content))
     elif content[:8] == _PNG:
         yield from _png_texts(content)
-    elif content[257:262] == b"ustar":
-        yield from _tar_members(content)
     for number, url in enumerate(_DATA_URL.finditer(content)):
         yield f"data URL {number}", base64.b64decode(url[1])
 

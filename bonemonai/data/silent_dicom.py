@@ -19,7 +19,7 @@ def silent_dicom() -> Iterator[None]:
 
     Example:
         >>> with silent_dicom():
-        ...     logging.getLogger("pydicom").warning("Invalid value for VR DA: '12.04.1961'")
+        ...     logging.getLogger("pydicom").warning("Invalid value for VR DA: 'a date'")
     """
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
