@@ -21,8 +21,8 @@ _VOXEL_SIZE = click.option(
 def cli() -> None:
     """3-D imaging of bone with MONAI. Research software, not a medical device.
 
-    Train and infer with MONAI's own command: python -m monai.bundle run --config_file
-    bundles/BUNDLE/configs/inference.json --dataset_dir SCAN
+    Train and infer by bonemonai run bundles/BUNDLE inference --set dataset_dir=SCAN, or by MONAI's own command:
+    python -m monai.bundle run --config_file bundles/BUNDLE/configs/inference.json --dataset_dir SCAN
     """
 
 
@@ -60,6 +60,34 @@ def inspect(path: Path, voxel_size_um: float | None, full: bool, out: Path | Non
     if out is not None:
         for file in dump_volume(volume, out):
             click.echo(f"{'written:':<13}{file}")
+
+
+@cli.command("run")
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.argument("workflow")
+@click.option("--overlay", "overlays", multiple=True, metavar="NAME", help="A config of BUNDLE, or a JSON file.")
+@click.option("--set", "options", multiple=True, metavar="ID=VALUE", help="As --ID VALUE of monai.bundle run.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="JSON", help="Of the run; beside its results.")
+@click.option("--trust-code", metavar="SHA256", help="Of configs you have read; the refusal names it.")
+@click.option("--traceback", is_flag=True, help="Show where it failed, not only why.")
+def run_workflow(
+    folder: Path, workflow: str, overlays: tuple[str, ...], options: tuple[str, ...], traceback: bool, **further: Any
+) -> None:
+    """Run a WORKFLOW of a BUNDLE, such as train or inference, and write down what was run and how it ended.
+
+    What python -m monai.bundle run does, after a scan of the configs. An id that no config knows, a missing file, or an
+    empty data set ends it in one line.
+    """
+    from bonemonai.sharing.bundle_run import parse_option, run_bundle
+
+    try:
+        record = run_bundle(folder, workflow, overlays, dict(parse_option(text) for text in options), **further)
+    except BonemonaiError as error:
+        if traceback:
+            sys.excepthook(type(error), error, error.__traceback__)
+        raise
+    if record is not None:
+        click.echo(f"record: {record}")
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _PATH_NAMES = (
     "path", "paths", "dir", "file", "files", "folder", "root", "checkpoint", "weights", "pretrained", "segmentation",
     "manifest", "image", "output", "results", "readers", "curve", "curves", "sweep", "gradcam",
 )  # fmt: skip
+# name of the record of the run, where bonemonai run writes one beside the results
+run_record: ContextVar[str | None] = ContextVar("run_record", default=None)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
@@ -47,10 +50,11 @@ def provenance(
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "configs": config_digests(files),
-        "options": _without_paths(options),
+        "options": without_paths(options),
         "seed": seed,
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "weights": None if weights is None else weights_card(weights),
+        **({"run_record": run_record.get()} if run_record.get() else {}),
     }
 
 
@@ -68,12 +72,17 @@ def config_digests(files: Iterable[str | Path]) -> dict[str, str]:
     }
 
 
-def _without_paths(value: Any, is_path: bool = False) -> Any:
-    """The value without names of files; ``is_path`` where the option's name says that it is one."""
+def without_paths(value: Any, is_path: bool = False) -> Any:
+    """A value without names of files.
+
+    Args:
+        value: JSON values, or paths.
+        is_path: whether it is one by the name of its option.
+    """
     if isinstance(value, Mapping):
-        return {name: _without_paths(inner, is_path or _names_a_path(name)) for name, inner in value.items()}
+        return {name: without_paths(inner, is_path or names_a_path(name)) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_paths(inner, is_path) for inner in value]
+        return [without_paths(inner, is_path) for inner in value]
     if isinstance(value, os.PathLike):
         return "<path>"
     if not isinstance(value, str):
@@ -87,6 +96,10 @@ def _looks_like_a_path(value: str) -> bool:
     return "/" in value or "\\" in value or os.path.exists(split_part(value)[0])
 
 
-def _names_a_path(option: Any) -> bool:
-    """Whether an id, or what it lies in, has the name of a path."""
+def names_a_path(option: Any) -> bool:
+    """Whether an id, or what it lies in, has the name of a path.
+
+    Args:
+        option: its id.
+    """
     return any(part.lower().endswith(_PATH_NAMES) for part in re.split("#|::", str(option)))

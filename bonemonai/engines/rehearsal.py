@@ -22,13 +22,13 @@ def rehearse(trainer: Any, validator: Any, parts: Mapping[str, Any], folder: Pat
     """Train on one batch, validate on one, save what an epoch saves, and put all back as it was.
 
     The last epoch is rehearsed, in which every stage of a training in stages has begun. Nothing of it is kept: weights,
-    buffers, optimiser, and whatever of ``parts`` has a state are those of before, and what was written is removed.
+    buffers, optimiser, and what of ``parts`` has a state are those of before, and what was written is removed.
 
     Args:
         trainer: MONAI's, with its handlers.
         validator: MONAI's evaluator, or None.
-        parts: name to what has ``state_dict`` and ``load_state_dict``; those with a method ``rehearsed(folder)``, a
-            context in which they write to that folder, are put into it.
+        parts: name to handlers and others. Those with ``state_dict`` are put back by ``load_state_dict``; those with a
+            method ``rehearsed(folder)``, a context in which they write to that folder, are put into it.
         folder: of the weights; a folder in it is used and removed.
 
     Raises:

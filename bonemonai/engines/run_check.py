@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +21,10 @@ from bonemonai.engines.ignite_log import keep_causes_out_of_log
 from bonemonai.engines.overlay_check import check_overlays, is_known
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 
-_RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
+RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
 # what is meant as yes or no, and as a text is true
 _WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null", "t", "f", "y", "n", "")
+_LOWEST = {"batch_size": 1, "max_epochs": 1, "num_workers": 0, "patience": 1, "seed": 0, "val_interval": 1}
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
@@ -33,8 +35,8 @@ def check_run(inputs: Mapping[str, Any]) -> None:
     passed to the workflow, on the command line or to ``create_workflow``, with the ids its config files define, and the
     files with each other (:func:`check_overlays`).
 
-    An option that is true or false takes nothing else: on the command line ``True`` and ``False`` are Python's words,
-    but ``false`` and ``no`` are texts, which are true.
+    An option that is a number takes one that is finite. An option that is true or false takes nothing else: on the
+    command line ``True`` and ``False`` are Python's words, but ``false`` and ``no`` are texts, which are true.
 
     Under ``python -m monai.bundle`` it also sees to it that a refusal, then and later, is printed as one line and
     ends the process with the refusal's exit code, instead of a traceback and 1; and Ignite does not repeat it in a log.
@@ -54,6 +56,7 @@ def check_run(inputs: Mapping[str, Any]) -> None:
         config = ConfigParser.load_config_files(files)
         check_overrides(overrides, config)
         _check_switches(overrides, config)
+        _check_numbers(overrides, config)
     for option, path in inputs.items():
         if path is None or path == "":
             raise InputError(f"--{option}", f"is not given: say --{option} PATH.")
@@ -76,7 +79,7 @@ def check_overrides(overrides: Iterable[str], config: dict[str, Any]) -> None:
         if is_known(override, parser):
             continue
         first = re.split("#|::", override)[0]
-        near = difflib.get_close_matches(override, [*config, *_RUN_ARGUMENTS], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(override, [*config, *RUN_ARGUMENTS], n=1, cutoff=0.5)
         if first in config:
             hint = f"{first!r} has no such entry"
         else:
@@ -100,6 +103,22 @@ def _check_switch(option: str, value: Any, default: Any) -> None:
         raise InputError(f"--{option}", f"is true or false, got {value!r}: say --{option} True or False.")
 
 
+def _check_numbers(overrides: Mapping[str, Any], config: dict[str, Any]) -> None:
+    """Refuse words for what is a number in the config, and numbers that make no sense in any."""
+    parser = ConfigParser(config)
+    for option, value in overrides.items():
+        default = parser.get(option)
+        if isinstance(default, bool) or not isinstance(default, int | float):
+            continue
+        if isinstance(value, str) and value.startswith(("$", "@", "%")):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"--{option}", f"is a number, such as {default}, got {value!r}.")
+        lowest = _LOWEST.get(option)
+        if lowest is not None and value < lowest:
+            raise InputError(f"--{option}", f"must be {lowest} or more, got {value}.")
+
+
 def _stands_for_a_value(value: Any) -> bool:
     """Whether it is an expression, or a file, which ``pretrained`` takes as well; a word never is."""
     if isinstance(value, Path):
@@ -121,13 +140,13 @@ def passed_to_create_workflow() -> tuple[tuple[Any, ...], dict[str, Any]]:
         frame = frame.f_back
         if frame.f_code is create_workflow.__code__:
             passed = frame.f_locals["_args"]
-            overrides = {name: value for name, value in passed.items() if name not in _RUN_ARGUMENTS}
+            overrides = {name: value for name, value in passed.items() if name not in RUN_ARGUMENTS}
             return ensure_tuple(frame.f_locals["config_file"]), overrides
     return (), {}
 
 
 def _one_line_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    refusal: BonemonaiError | None = find_bonemonai_error(error) or _refused_argument(error)
+    refusal: BonemonaiError | None = find_bonemonai_error(error) or refused_argument(error)
     if refusal is None:
         sys.__excepthook__(kind, error, trace)
         return
@@ -136,8 +155,12 @@ def _one_line_excepthook(kind: type[BaseException], error: BaseException, trace:
     raise SystemExit(refusal.exit_code)
 
 
-def _refused_argument(error: BaseException) -> InputError | None:
-    """An option's value that a constructor or an expression of the config has refused, by whatever exception."""
+def refused_argument(error: BaseException) -> InputError | None:
+    """An option's value that a constructor or an expression of the config has refused, by whatever exception.
+
+    Args:
+        error: that MONAI has raised.
+    """
     message, cause = str(error), error
     while cause.__cause__ is not None:
         cause = cause.__cause__

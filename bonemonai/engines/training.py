@@ -47,11 +47,8 @@ class Training:
         rehearsal: bool = True,
     ) -> None:
         self.trainer, self.validator, self.record, self.rehearsal = trainer, validator, record, rehearsal
-        stateful = [getattr(part, "lr_scheduler", part) for part in parts if part is not None]
-        self.parts = {
-            f"{type(part).__name__} {number}": part
-            for number, part in enumerate(each for each in stateful if hasattr(each, "state_dict"))
-        }
+        named = enumerate(getattr(part, "lr_scheduler", part) for part in parts if part is not None)
+        self.parts = {f"{type(part).__name__} {number}": part for number, part in named}
         SeededEpochs(seed).attach(trainer)
 
     def run(self) -> None:
@@ -60,5 +57,6 @@ class Training:
             rehearse(self.trainer, self.validator, self.parts, self.record.checkpoint.parent)
             logger.info("rehearsal: a batch was trained, validated and saved.")
         # after all that works at the end of an epoch
-        ResumableTraining(self.record, self.parts).attach(self.trainer)
+        stateful = {name: part for name, part in self.parts.items() if hasattr(part, "state_dict")}
+        ResumableTraining(self.record, stateful).attach(self.trainer)
         self.trainer.run()

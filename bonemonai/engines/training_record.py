@@ -21,14 +21,14 @@ from bonemonai.engines.provenance import config_digests
 from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256
 from bonemonai.errors import ResumeError
-from bonemonai.inferers.ranks import rank
+from bonemonai.inferers.ranks import rank, world_size
 
 logger = logging.getLogger(__name__)
 
 _KEPT = 2  # epochs: a damaged file leaves the one before
 # options that may change between two parts of one training
 _FREE = ("max_epochs", "checkpoint", "learning_curve", "overwrite", "num_workers", "device", "dataset_dir",
-         "manifest_path", "output_dir", "rehearsal", "tensorboard", "mlflow")  # fmt: skip
+         "manifest_path", "output_dir", "bundle_root", "rehearsal", "tensorboard", "mlflow")  # fmt: skip
 
 
 class TrainingRecord:
@@ -140,6 +140,7 @@ def _fingerprint(manifest_path: Path) -> dict[str, Any]:
         # a digest: an option may be a path, and a path may name somebody
         "options": hashlib.sha256(repr(fixed).encode()).hexdigest()[:16],
         "packages": {"bonemonai": bonemonai.__version__, **{name: version(name) for name in ("monai", "torch")}},
+        "processes": world_size(),
         "manifest": sha256(manifest_path),
         "scans": scans.hexdigest(),
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -60,7 +62,14 @@ def write_report(
         with atomic_path(path) as partial:
             table.to_csv(partial, index=False, float_format=float_format, lineterminator="\n")
     with atomic_path(files[0]) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(_with_run_records(page, files[0].parent), encoding="utf-8")
+
+
+def _with_run_records(page: str, folder: Path) -> str:
+    """With links to what ``bonemonai run`` wrote beside it."""
+    names = sorted(path.name for path in folder.glob("*.run.json"))
+    links = ", ".join(f'<a href="{quote(name)}">{escape(name)}</a>' for name in names)
+    return page.replace("</body>", f"<p>Records of runs: {links}</p>\n</body>") if names else page
 
 
 def number_filter(default: str) -> Callable[..., str]:
@@ -86,6 +95,6 @@ def shown_record(record: Mapping[str, Any], names: Iterable[str]) -> str:
 
     Args:
         record: JSON values.
-        names: of its entries that are shown, where it has them.
+        names: of its entries that are shown, where it has them, with the name of the record of its run.
     """
-    return json.dumps({name: record[name] for name in names if name in record}, indent=2)
+    return json.dumps({name: record[name] for name in (*names, "run_record") if name in record}, indent=2)

@@ -18,6 +18,7 @@ README = "docs/README.md"
 MODEL_CARD = "docs/model_card.md"
 RESULTS = "eval"  # where the configs write by default: no part of the bundle
 STATE = ".training"  # end of the folder's name in which a training keeps what it needs to go on
+RUN_RECORD = ".run.json"  # end of the name of what bonemonai run writes
 
 _KINDS = {
     "configs": (".json", ".conf"),
@@ -30,7 +31,7 @@ _LARGEST_TEXT = 20_000_000  # bytes
 
 
 def bundle_files(folder: Path) -> dict[str, Path]:
-    """List a bundle's files by name, sorted; results in ``eval`` and states of trainings are passed over.
+    """List a bundle's files by name, sorted; results in ``eval``, states of trainings and records are passed over.
 
     Args:
         folder: the bundle.
@@ -51,7 +52,7 @@ def bundle_files(folder: Path) -> dict[str, Path]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise InputError(name, "is a link; put what it points to in its place.")
-        if path.is_dir():
+        if path.is_dir() or name.endswith(RUN_RECORD):
             continue
         if not path.is_file():
             raise InputError(name, "is neither a file nor a folder; remove it.")

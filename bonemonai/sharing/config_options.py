@@ -100,7 +100,7 @@ def workflows(configs: Mapping[str, Any], readme: str = "") -> list[Workflow]:
     return [
         Workflow(name, config.get("_desc_", ""), [_option(key, value, meanings) for key, value in _entries(config)])
         for name, config in _own(configs)
-        if _is_complete(config)
+        if is_complete(config)
     ]
 
 
@@ -118,7 +118,7 @@ def overlays(configs: Mapping[str, Any]) -> list[Overlay]:
             [(key, _before(key.removeprefix("+"), name, known), shown(value)) for key, value in _entries(config)],
         )
         for name, config in known.items()
-        if not _is_complete(config)
+        if not is_complete(config)
     ]
 
 
@@ -158,7 +158,12 @@ def _own(configs: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield file.removeprefix(_FOLDER), content
 
 
-def _is_complete(config: Mapping[str, Any]) -> bool:
+def is_complete(config: Mapping[str, Any]) -> bool:
+    """Whether a config is a workflow by itself, and no overlay.
+
+    Args:
+        config: its content.
+    """
     return "bundle_root" in config
 
 

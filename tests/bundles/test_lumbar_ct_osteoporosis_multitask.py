@@ -93,16 +93,16 @@ def test_three_switches(lf: bool, gc: bool, ff: bool, manifest: str, tmp_path: P
 
 def test_six_losses_and_six_weights_an_epoch(weights: str) -> None:
     curve = pd.read_csv(Path(weights).with_suffix(".curve.csv"))
-    assert len(curve) == 12
+    assert len(curve) == 20
     for task in TASKS:
         assert curve[f"weight_{task}"].notna().all()
     # stages: the locator alone, the segmentation alone, all together
-    assert curve["loss_dice"].isna().tolist() == [True] * 8 + [False] * 4
-    assert curve["loss_box"].isna().tolist() == [False] * 8 + [True] + [False] * 3
-    assert curve["loss_classification"].isna().tolist() == [True] * 9 + [False] * 3
+    assert curve["loss_dice"].isna().tolist() == [True] * 16 + [False] * 4
+    assert curve["loss_box"].isna().tolist() == [False] * 16 + [True] + [False] * 3
+    assert curve["loss_classification"].isna().tolist() == [True] * 17 + [False] * 3
     # what is not trained does not move
-    assert curve["weight_classification"][:9].eq(0.5).all()
-    assert curve["loss_confidence"].iloc[7] < 0.5 * curve["loss_confidence"].iloc[0]
+    assert curve["weight_classification"][:17].eq(0.5).all()
+    assert curve["loss_confidence"].iloc[15] < 0.5 * curve["loss_confidence"].iloc[0]
     assert {"score", "found", "dice", "accuracy", "probability"} <= set(curve)
 
 

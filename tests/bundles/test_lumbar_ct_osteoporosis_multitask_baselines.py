@@ -163,7 +163,7 @@ def test_refusals_are_one_line(manifest: str, checkpoint: str, tmp_path: Path) -
     assert "gone.pth" in refusal("train_baseline", "shufflenet", pretrained="/no/gone.pth", **small)
     assert "did you mean --architecture?" in refusal("train_baseline", architectur="vgg19", **small)
     assert "must be one of alexnet" in refusal(*SMALL, architecture="lenet", **small)
-    assert "exists already" in refusal(*SMALL, manifest_path=manifest, checkpoint=checkpoint)
+    assert "exists already" in refusal(*SMALL, manifest_path=manifest, checkpoint=checkpoint, max_epochs=2)
     old = {"manifest_path": manifest, "checkpoint": checkpoint, "output_dir": str(tmp_path / "out")}
     line = refusal("train_baseline", "evaluate_baseline", **old)
     assert line == "--architecture: must be one of shufflenet, got 'resnet101'."

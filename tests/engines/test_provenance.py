@@ -9,7 +9,7 @@ from monai.bundle import create_workflow
 
 import bonemonai
 from bonemonai.engines import provenance
-from bonemonai.engines.provenance import _without_paths, config_digests
+from bonemonai.engines.provenance import config_digests, without_paths
 from bonemonai.engines.weights import sha256
 
 
@@ -66,7 +66,7 @@ def test_outside_a_workflow_configs_are_unknown(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_names_of_paths_are_left_out_by_the_names_of_options(option: str) -> None:
     given = {option: "SMITH_JOHN", "model": "mga", "seed": 3}
-    assert _without_paths(given) == {option: "<path>", "model": "mga", "seed": 3}
+    assert without_paths(given) == {option: "<path>", "model": "mga", "seed": 3}
 
 
 def test_what_lies_in_an_option_that_is_a_path_is_left_out_too() -> None:
@@ -79,7 +79,7 @@ def test_what_lies_in_an_option_that_is_a_path_is_left_out_too() -> None:
         "scan": Path("SMITH"),
         "scale": "@model",
     }
-    assert _without_paths(given) == {
+    assert without_paths(given) == {
         "results": {"ours": "<path>", "theirs": ["<path>", {"x": "<path>"}], "share": 0.5, "use": True, "none": None},
         "keep_weights": True,
         "class_weights": [1, 2.5],
@@ -113,4 +113,4 @@ def test_paths_in_expressions_and_parts_of_files_are_left_out(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "SMITH.dcm").write_bytes(b"")
-    assert _without_paths({"high": value}) == {"high": value if kept else "<path>"}
+    assert without_paths({"high": value}) == {"high": value if kept else "<path>"}

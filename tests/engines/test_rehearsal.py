@@ -15,7 +15,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import StatsHandler, ValidationHandler
 
-from bonemonai.engines import LearningCurve, SaveBestWeights
+from bonemonai.engines import LearningCurve, SaveBestWeights, SaveLastWeights
 from bonemonai.engines.rehearsal import rehearse
 from bonemonai.errors import InputError, OutputError
 
@@ -39,12 +39,13 @@ class Engines:
             key_val_metric={"accuracy": metric or Accuracy(lambda output: (output["pred"], output["label"]))},
             val_handlers=[StatsHandler(iteration_log=False), self.best],
         )  # fmt: skip
+        self.last = SaveLastWeights(self.network, folder / "last.pt", {}, overwrite=True)
         self.curve = LearningCurve(folder / "curve.csv", self.validator, trackers=[self.track])
         self.epochs: list[int] = []
         self.trainer = SupervisedTrainer(
             device=CPU, max_epochs=7, train_data_loader=DataLoader(Dataset(items), batch_size=2), network=self.network,
             optimizer=self.optimizer, loss_function=torch.nn.CrossEntropyLoss(), decollate=False,
-            train_handlers=[ValidationHandler(3, self.validator, True), self.curve, ProgressBar()],
+            train_handlers=[ValidationHandler(3, self.validator, True), self.curve, self.last, ProgressBar()],
         )  # fmt: skip
         self.folder = folder
 
@@ -52,7 +53,8 @@ class Engines:
         raise AssertionError("a rehearsal is no epoch")
 
     def rehearse(self) -> None:
-        rehearse(self.trainer, self.validator, {"best": self.best, "curve": self.curve}, self.folder)
+        parts = {"best": self.best, "curve": self.curve, "last": self.last}
+        rehearse(self.trainer, self.validator, parts, self.folder)
 
 
 def test_all_is_as_before(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
