@@ -157,7 +157,10 @@ class MultitaskNetwork(nn.Module):
             found = torch.zeros_like(found)
         corners = crop_corners(points.masked_fill(~found[:, None], torch.nan), self.crop_size)
         crops = crop_at(slices, corners, self.crop_size)
-        kept = found.nonzero()[:, 0]
+        if torch.compiler.is_compiling():  # exported, no size may depend on what is found: empty crops go along
+            kept = torch.arange(len(slices), device=slices.device)
+        else:
+            kept = found.nonzero()[:, 0]
         pairs = found.unflatten(0, (-1, 2))
         mask = crops.new_full((len(slices), 1, *crops.shape[2:]), _EMPTY)
         boundary = torch.zeros_like(mask) if self.segmenter.boundary else None
@@ -165,10 +168,10 @@ class MultitaskNetwork(nn.Module):
         weights = crops.new_zeros((len(images), 2))
         if "segmenter" in parts:
             segmented = self.segmenter(crops[kept])
-            mask = _spread(segmented.mask, kept, len(slices), _EMPTY)
-            boundary = None if segmented.boundary is None else _spread(segmented.boundary, kept, len(slices), 0)
+            mask = _spread(segmented.mask, kept, found, _EMPTY)
+            boundary = None if segmented.boundary is None else _spread(segmented.boundary, kept, found, 0)
         if "classifier" in parts:
-            vectors = _spread(self.classifier(crops[kept], segmented.features), kept, len(slices), 0)
+            vectors = _spread(self.classifier(crops[kept], segmented.features), kept, found, 0)
             logits, weights = self.fusion(vectors.unflatten(0, (-1, 2)), pairs)
         return MultitaskPrediction(outputs, corners, crops, mask, boundary, logits, weights, pairs)
 
@@ -220,6 +223,7 @@ class MultitaskNetwork(nn.Module):
         return centres.masked_fill(~(best.objectness >= self.score_threshold)[:, None], torch.nan)
 
 
-def _spread(values: torch.Tensor, places: torch.Tensor, count: int, fill: float) -> torch.Tensor:
-    """Put each value at its place among as many as there are slices."""
-    return values.new_full((count, *values.shape[1:]), fill).index_copy(0, places, values)
+def _spread(values: torch.Tensor, places: torch.Tensor, found: torch.Tensor, fill: float) -> torch.Tensor:
+    """Put each value at its place among as many as there are slices, and nothing where nothing was found."""
+    spread = values.new_full((len(found), *values.shape[1:]), fill).index_copy(0, places, values)
+    return spread.masked_fill(~found.reshape(-1, *[1] * (values.ndim - 1)), fill)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from bonemonai.networks import (
     BoneClassifier,
@@ -197,6 +198,24 @@ def test_a_missing_vertebra_is_absent(training: bool) -> None:
             getattr(network, part).state_dict().values(), getattr(again, part).state_dict().values(), strict=True
         ):
             assert torch.equal(one, two)
+
+
+def test_exported_it_takes_other_sizes_and_misses_the_same_vertebrae() -> None:
+    network = tiny().eval()
+    images, wide = cases(1)[0], cases(1, 128)[0][..., :96, :]
+    with torch.no_grad():
+        surest = [network.locator.best(network.locator(pair.flatten(0, 1))).objectness for pair in (images, wide)]
+        # of one pair at least one vertebra is missed then
+        network.score_threshold = float(torch.cat(surest).median())
+        sides = {axis: 32 * torch.export.Dim(name, min=2, max=8) for axis, name in ((3, "rows"), (4, "columns"))}
+        exported = torch.export.export(network, (images,), dynamic_shapes={"images": sides}).module()
+        missed = 0
+        for pair in (images, wide):
+            expected, found = network(pair), exported(pair)
+            missed += int((~expected.found).sum())
+            for one, other in zip(tree_leaves(found), tree_leaves(expected), strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=1e-5, equal_nan=True)
+    assert 0 < missed < 4
 
 
 def test_training_with_nothing_found_keeps_the_network_finite() -> None:
