@@ -95,7 +95,7 @@ class BCCNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(f"image must be (B, {self.in_channels}, H, W), got {tuple(image.shape)}.")
+            raise ValueError(f"image must be (B, {self.in_channels}, H, W), got {list(image.shape)}.")
         if min(image.shape[2:]) < self.smallest:
             rows, columns = image.shape[2:]
             raise ValueError(

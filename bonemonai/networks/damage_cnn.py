@@ -94,7 +94,7 @@ class DamageCNN(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         if image.ndim != 4 or image.shape[1] not in (1, self.in_channels):
-            raise ValueError(f"image must be (B, 1, H, W) or (B, {self.in_channels}, H, W), got {tuple(image.shape)}.")
+            raise ValueError(f"image must be (B, 1, H, W) or (B, {self.in_channels}, H, W), got {list(image.shape)}.")
         rows, columns = image.shape[2:]
         if (rows, columns) != (self.image_size, self.image_size):
             raise ValueError(

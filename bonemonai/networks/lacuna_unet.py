@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_STRIDE = 4  # two 2 x 2 poolings
-
 
 class LacunaUNet(nn.Module):
     """U-Net with two poolings: 13 convolutions, the up-convolutions and the last 1 x 1 included.
@@ -60,7 +58,8 @@ class LacunaUNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits of each pixel."""
         height, width = image.shape[-2:]
-        level1 = self.encoder1(F.pad(image, (0, -width % _STRIDE, 0, -height % _STRIDE)))
+        # to multiples of 4: two 2 x 2 poolings
+        level1 = self.encoder1(F.pad(image, (0, -width % 4, 0, -height % 4)))
         level2 = self.encoder2(F.max_pool2d(level1, 2))
         level3 = self.bottom(F.max_pool2d(level2, 2))
         level2 = self.decoder2(torch.cat([level2, self.up2(level3)], dim=1))

@@ -73,7 +73,7 @@ class MSNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the mark image."""
         if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(f"image must be (B, {self.in_channels}, H, W), got {tuple(image.shape)}.")
+            raise ValueError(f"image must be (B, {self.in_channels}, H, W), got {list(image.shape)}.")
         rows, columns = image.shape[2:]
         step = 2**self.layers
         if rows < 1 or columns < 1 or rows % step or columns % step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from monai.networks.nets import DenseNet121
+from torch import nn
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -42,9 +43,6 @@ class TransferDenseNet121(DenseNet121):
         torch.Size([1, 3])
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, num_classes: int = 3, *, growth_rate: int = 32) -> None:
         for name, value, unit in (("num_classes", num_classes, "classes"), ("growth_rate", growth_rate, "channels")):
             if value < 1:
@@ -56,19 +54,20 @@ class TransferDenseNet121(DenseNet121):
             init_features=2 * growth_rate,
             growth_rate=growth_rate,
         )
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
         self.cam_layer = "class_layers.relu"
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         if image.ndim != 4 or image.shape[1] not in (1, 3):
-            raise ValueError(f"image must be (B, 1, H, W) or (B, 3, H, W), got {tuple(image.shape)}.")
+            raise ValueError(f"image must be (B, 1, H, W) or (B, 3, H, W), got {list(image.shape)}.")
         if min(image.shape[2:]) < 32:
             rows, columns = image.shape[2:]
             raise ValueError(
                 f"image must have at least 32 x 32 pixels (pooling leaves nothing of fewer), got {rows} x {columns}; "
                 "resize it."
             )
-        logits: torch.Tensor = super().forward((image - self.mean) / self.std)
+        # MONAI's forward, spelled out: TorchScript knows no super()
+        logits: torch.Tensor = self.class_layers(self.features((image - self.mean) / self.std))
         return logits

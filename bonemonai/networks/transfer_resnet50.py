@@ -52,9 +52,6 @@ class TransferResNet50(ResNet):
         torch.Size([1, 2])
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, num_classes: int = 2, *, frozen: bool = True, width: int = 64) -> None:
         for name, value, unit in (("num_classes", num_classes, "classes"), ("width", width, "channels")):
             if value < 1:
@@ -72,8 +69,8 @@ class TransferResNet50(ResNet):
         self.fc: nn.Linear = nn.Linear(32 * width, num_classes)
         nn.init.xavier_uniform_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
         self.frozen, self.cam_layer = frozen, "layer4"
         if frozen:
             self.requires_grad_(False)
@@ -92,6 +89,9 @@ class TransferResNet50(ResNet):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         if image.ndim != 4 or image.shape[1] not in (1, 3):
-            raise ValueError(f"image must be (B, 1, H, W) or (B, 3, H, W), got {tuple(image.shape)}.")
-        logits: torch.Tensor = super().forward((image - self.mean) / self.std)
+            raise ValueError(f"image must be (B, 1, H, W) or (B, 3, H, W), got {list(image.shape)}.")
+        # MONAI's forward, spelled out: TorchScript knows no super()
+        maps = self.maxpool(self.act(self.bn1(self.conv1((image - self.mean) / self.std))))
+        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        logits: torch.Tensor = self.fc(self.avgpool(maps).flatten(1))
         return logits

@@ -200,7 +200,7 @@ def test_layer_for_gradcam_is_what_is_averaged(blocks: tuple[int, ...]) -> None:
 
 def test_other_images_are_refused() -> None:
     for shape in ((1, 3, 64, 64), (1, 64, 64)):
-        with pytest.raises(ValueError, match=re.escape(f"(B, 1, H, W), got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"(B, 1, H, W), got {list(shape)}")):
             BCCNet()(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"at least 32 x 32 pixels .*got 64 x 31; resize it") as caught:
         BCCNet()(torch.zeros(1, 1, 64, 31))

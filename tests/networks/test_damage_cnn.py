@@ -109,7 +109,7 @@ def test_other_images_are_refused() -> None:
             network(torch.zeros(1, 1, *size))
         assert "\n" not in str(caught.value)
     for shape in ((1, 2, 16, 16), (1, 16, 16)):
-        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {list(shape)}")):
             network(torch.zeros(shape))
 
 

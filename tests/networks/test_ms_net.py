@@ -182,7 +182,7 @@ def test_other_images_are_refused() -> None:
             network(torch.zeros(1, 1, rows, columns))
         assert "\n" not in str(caught.value)
     for shape in ((1, 2, 512, 512), (1, 512, 512)):
-        with pytest.raises(ValueError, match=re.escape(f"(B, 1, H, W), got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"(B, 1, H, W), got {list(shape)}")):
             network(torch.zeros(shape))
 
 

@@ -151,7 +151,7 @@ def test_layer_for_gradcam_is_what_is_averaged() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     for shape in ((1, 2, 32, 32), (1, 32, 32)):
-        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {list(shape)}")):
             TransferDenseNet121(growth_rate=1)(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"at least 32 x 32 pixels .*got 31 x 40; resize it"):
         TransferDenseNet121(growth_rate=1)(torch.zeros(1, 1, 31, 40))

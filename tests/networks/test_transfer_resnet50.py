@@ -152,7 +152,7 @@ def test_layer_for_gradcam_has_the_last_map() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     for shape in ((1, 2, 32, 32), (1, 32, 32)):
-        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {list(shape)}")):
             TransferResNet50(width=1)(torch.zeros(shape))
     with pytest.raises(ValueError, match="width must be >= 1"):
         TransferResNet50(width=0)
