@@ -60,9 +60,6 @@ class BoneClassifier(ResNet):
         torch.Size([1, 32])
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(
         self,
         segmentation_channels: Sequence[int] = (512, 1024, 1024, 512),
@@ -97,8 +94,8 @@ class BoneClassifier(ResNet):
             _fusion(own, joined) for own, joined in zip(made, segmentation_channels, strict=True) if local_fusion
         )
         self.cam_layer = "fusions.3" if local_fusion else "layer4"
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """Return the vectors; ``features`` are a segmentation's, needed with and ignored without ``local_fusion``."""

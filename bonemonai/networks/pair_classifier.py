@@ -40,16 +40,13 @@ class PairClassifier(nn.Module):
         torch.Size([1, 3])
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, backbone: nn.Module, num_classes: int = 3) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes must be >= 1 (classes), got {num_classes}.")
         super().__init__()
         self.backbone, self.num_classes = backbone, num_classes
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         """Return the logits."""

@@ -31,16 +31,13 @@ class PatchClassifier(nn.Module):
         torch.Size([1, 2])
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, network: nn.Module, patch_input_size: int = 224) -> None:
         super().__init__()
         if patch_input_size < 32:
             raise ValueError(f"patch_input_size must be >= 32 (pixels), got {patch_input_size}.")
         self.network, self.patch_input_size = network, patch_input_size
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor | MaskGuidedPrediction:
         """Return the logits."""

@@ -68,8 +68,6 @@ class YOLOv3(nn.Module):
         [(1, 3, 8, 8, 7), (1, 3, 4, 4, 7), (1, 3, 2, 2, 7)]
     """
 
-    anchors: torch.Tensor
-
     def __init__(
         self, num_classes: int, anchors: Sequence[Sequence[float]], *, width: int = 32, in_channels: int = 3
     ) -> None:
@@ -77,7 +75,7 @@ class YOLOv3(nn.Module):
         if num_classes < 1:
             raise ValueError(f"num_classes must be >= 1 (classes), got {num_classes}.")
         self.num_classes, self.in_channels, self.strides = num_classes, in_channels, _STRIDES
-        self.register_buffer("anchors", _checked(anchors))
+        self.anchors = nn.Buffer(_checked(anchors))
         self.backbone = DarkNet53(in_channels, width)
         inner = [channels // 2 for channels in self.backbone.channels]  # 4, 8, 16 widths
         # of the map, and of what comes up from the coarser one
