@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from tests.conftest import ROOT
 
 
 class BundleRuns:
-    """Workflows of one bundle, by the names of its configs."""
+    """Workflows of one bundle, by the names of its configs; one that is not the project's is named by its path."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | Path) -> None:
         self.folder = ROOT / "bundles" / name
 
     def files(self, *names: str) -> list[str]:

@@ -16,6 +16,14 @@ from bonemonai.phantoms import write_compression_study, write_lumbar_study, writ
 
 ROOT = Path(__file__).parent.parent
 
+# asserts in files that are no tests say what they compared, too
+pytest.register_assert_rewrite(
+    "tests.contracts",
+    "tests.bundle_metadata_contract",
+    "tests.bundle_workflow_contract",
+    "tests.bundle_export_contract",
+)
+
 # how long an example takes is the machine's affair
 settings.register_profile("bonemonai", deadline=None)
 settings.load_profile("bonemonai")

@@ -149,6 +149,15 @@ def test_layer_for_gradcam_is_what_is_averaged() -> None:
     torch.testing.assert_close(found, (weight * maps[-1]).sum(1, keepdim=True).clamp(min=0) / 49)
 
 
+@torch.no_grad()
+def test_scripted_it_gives_the_same_of_any_size() -> None:
+    network = TransferDenseNet121(growth_rate=1).eval()
+    script = torch.jit.script(network)
+    for sides in ((32, 32), (64, 96)):
+        image = torch.rand(2, 1, *sides)
+        torch.testing.assert_close(script(image), network(image), rtol=0, atol=1e-5)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     for shape in ((1, 2, 32, 32), (1, 32, 32)):
         with pytest.raises(ValueError, match=re.escape(f"(B, 3, H, W), got {list(shape)}")):

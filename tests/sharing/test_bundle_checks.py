@@ -16,7 +16,7 @@ from bonemonai.sharing.bundle_checks import (
     stated_needs,
 )
 from bonemonai.sharing.bundle_files import METADATA, bundle_files
-from tests.bundles.test_metadata import REQUIRED
+from tests.bundle_metadata_contract import REQUIRED
 from tests.sharing.small_bundle import METADATA as CONTENT
 from tests.sharing.small_bundle import README, write_bundle
 
