@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bonemonai.sharing import new_bundle
 from tests.bundle_case import BundleCase, Network, Workflow
 from tests.bundle_contract import BundleContract
 from tests.conftest import ROOT
@@ -170,6 +171,28 @@ class TestEveryBundle(BundleContract):
     @classmethod
     def case(cls, request: pytest.FixtureRequest) -> BundleCase:
         return request.param
+
+
+class TestNewBundle(BundleContract):
+    """As ``bonemonai bundle new`` makes it."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def case(cls, tmp_path_factory: pytest.TempPathFactory) -> BundleCase:
+        model = {"dataset_dir": "{study}", "checkpoint": "{work}/model.pt"}
+        small = {"features": [2, 2, 4, 4, 8, 2]}
+        return BundleCase(
+            new_bundle("femur_microct_lacunae", into=tmp_path_factory.mktemp("made")),
+            study="study",
+            scan="*/image",
+            workflows=(
+                Workflow(("train", "smoke"), {**model, **small, "max_epochs": 1, "plane_step": 3}, "train"),
+                Workflow(("train", "evaluate"), {**model, "output_dir": "{work}/scored"}),
+                Workflow(("inference",), SCAN, "inference"),
+            ),
+            networks=(Network("label", (1, 1, 64, 48), 2, options=small, stride=16),),
+            verified={"net_id": "network_def", "n": 4, **small},
+        )
 
 
 def test_no_bundle_is_left_out() -> None:
