@@ -1,9 +1,10 @@
 # Three commands: `make demo`, `make test` and `make docs`. Without make, see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip
+INSTALL := install --quiet --disable-pip-version-check --constraint
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-lowest lint docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -11,6 +12,10 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev lint
 	$(BIN)/python -m pytest -q -m "not slow"
+
+# what is old here warns of what is new beside it, in tests that tests run too
+test-lowest: .venv-lowest/.installed
+	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" .venv-lowest/bin/python -m pytest -q -m "not slow"
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -24,13 +29,19 @@ docs: .venv/.installed
 # torch first and by its exact version: an index that holds a build of it for this machine is then asked before others
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --editable .
+	$(PIP) $(INSTALL) constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PIP) $(INSTALL) constraints.txt --editable .
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(PIP) --editable '.[dev]'
+	$(PIP) $(INSTALL) constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip $(INSTALL) constraints-lowest.txt "$$(grep '^torch==' constraints-lowest.txt)"
+	.venv-lowest/bin/python -m pip $(INSTALL) constraints-lowest.txt --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv demo docs
+	rm -rf .venv .venv-lowest demo docs

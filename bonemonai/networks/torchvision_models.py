@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,9 +81,12 @@ def import_torchvision_models() -> ModuleType:
         return importlib.import_module("torchvision.models")
     except ImportError as error:
         raise _refusal(error) from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
+    except (RuntimeError, AttributeError) as error:
+        # an AttributeError where MONAI has tried before, and a part of an older torchvision is left
+        if not re.search("torchvision::|partially initialized module 'torchvision'", str(error)):
             raise _refusal(error) from error
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")
     for name in _OPERATORS:
         library.define(f"{name}{_SIGNATURE}")

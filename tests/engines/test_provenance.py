@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_says_configs_options_versions_inputs_and_weights(tmp_path: Path) -> Non
     )
     about = workflow.parser.get_parsed_content("about")
     assert about["bonemonai"] == bonemonai.__version__
-    assert about["packages"]["torch"] == torch.__version__
+    assert about["packages"]["torch"] == version("torch")
     assert list(about["configs"]) == ["inference.json"]
     assert about["options"] == {"dataset_dir": "<path>", "checkpoint": "<path>", "output_dir": "<path>"}
     assert about["inputs"]["dataset_dir"]["bytes"] == 6
