@@ -238,6 +238,7 @@ _TRUST_CODE = click.option("--trust-code", metavar="SHA256", help="Of configs yo
 @click.option("--allow-large", is_flag=True, help="Accept files over 25 MB.")
 @click.option("--wheel", is_flag=True, help="Put bonemonai's own wheel in, built from its source.")
 @_TRUST_CODE
+@click.option("--sign", metavar="KEY", type=click.Path(path_type=Path), help="Private, PEM; writes OUT.sig too.")
 @click.option("--overwrite", is_flag=True, help="Replace an archive.")
 def pack(folder: Path, out: Path, **options: Any) -> None:
     """Write the bundle in DIR to an archive, with a list of its files, their sha256 and a model card.
@@ -255,7 +256,13 @@ def pack(folder: Path, out: Path, **options: Any) -> None:
 @_TRUST_CODE
 @click.option("--load", is_flag=True, help="Also build the network and load the weights; runs the configs' code.")
 @click.option("--dump", "out", metavar="OUT", type=click.Path(path_type=Path), help="With --load: tensors, as JSON.")
-def verify(path: Path, trust_code: str | None, load: bool, out: Path | None) -> None:
+@click.option(
+    "--public-key",
+    metavar="KEY",
+    type=click.Path(path_type=Path),
+    help="Of the archive's sender, PEM; refuse PATH unless PATH.sig was made with it.",
+)
+def verify(path: Path, trust_code: str | None, load: bool, out: Path | None, public_key: Path | None) -> None:
     """Check a bundle, a folder or an archive, without running anything of it.
 
     Its files against its list, its metadata, its weights for anything but tensors, and what its configs would run: each
@@ -264,12 +271,14 @@ def verify(path: Path, trust_code: str | None, load: bool, out: Path | None) -> 
     from bonemonai.data.json_file import write_json
     from bonemonai.sharing.archive_extraction import opened_bundle
     from bonemonai.sharing.bundle_files import bundle_files
+    from bonemonai.sharing.signing import verify_signature
     from bonemonai.sharing.verify import verify_bundle
 
     if out is not None and not load:
         raise InputError("--dump", "needs --load.")
+    signature = {} if public_key is None else {"signature": verify_signature(path, public_key)}
     with opened_bundle(path) as (folder, name):
-        _echo_lines(verify_bundle(folder, name, trust_code=trust_code))
+        _echo_lines({**signature, **verify_bundle(folder, name, trust_code=trust_code)})
         if load:
             from bonemonai.sharing.weights_check import check_weights
 

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "diff": ["diff_bundles"],
         "new_bundle": ["new_bundle"],
         "pack": ["pack_bundle"],
+        "signing": ["ArchiveSigner", "verify_signature"],
         "unpack": ["unpack_bundle"],
         "verify": ["verify_bundle"],
         "weights_check": ["check_weights", "describe_weights"],

@@ -26,6 +26,7 @@ from bonemonai.sharing.bundle_manifest import make_manifest
 from bonemonai.sharing.config_entries import parse_json
 from bonemonai.sharing.identifiers import find_identifier
 from bonemonai.sharing.model_card import model_card
+from bonemonai.sharing.signing import ArchiveSigner, signature_path
 from bonemonai.sharing.verify import check_code
 from bonemonai.sharing.wheel import build_wheel
 
@@ -39,6 +40,7 @@ def pack_bundle(
     allow_large: bool = False,
     wheel: bool = False,
     trust_code: str | None = None,
+    sign: Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, str]:
     """Check a bundle and write it, with its list of files and its model card, to an archive.
@@ -52,7 +54,8 @@ def pack_bundle(
         allow_large: accept files over 25 MB.
         wheel: put this package's wheel into the archive.
         trust_code: digest of configs that are trusted, see :func:`bonemonai.sharing.verify_bundle`.
-        overwrite: replace an archive.
+        sign: private key, see :class:`bonemonai.sharing.signing.ArchiveSigner`; a signature is written beside.
+        overwrite: replace an archive, and its signature.
 
     Returns:
         What was done, by label.
@@ -62,8 +65,10 @@ def pack_bundle(
         OutputError: if there is such a file, or it cannot be written.
     """
     check_kind(out)
-    if out.exists() and not overwrite:
-        raise OutputError(out, "exists already; choose another name, or say --overwrite.")
+    signer = None if sign is None else ArchiveSigner(sign)
+    for path in (out, signature_path(out)) if signer else (out,):
+        if path.exists() and not overwrite:
+            raise OutputError(path, "exists already; choose another name, or say --overwrite.")
     if folder.resolve() in out.resolve().parents:
         raise OutputError(out, "lies in the bundle that is to be packed; choose another place.")
     contents = _checked(folder, trust_code)
@@ -84,6 +89,8 @@ def pack_bundle(
     lines = {"packed": f"{out} ({len(contents)} files, {out.stat().st_size / 1e6:.1f} MB)"}
     if stripped:
         lines["weights"] = f"of {', '.join(stripped)} only the network's state was kept"
+    if signer is not None:
+        lines["signature"] = str(signer.sign(out, overwrite=overwrite))
     return {**lines, "sha256": file_sha256(out)}
 
 
