@@ -15,6 +15,9 @@ import torch
 from monai.transforms.compose import Compose
 from torch import nn
 
+# all that there is to them, their repr says
+_PRINTED = (bool, int, float, complex, bytes, torch.dtype, np.dtype, np.ufunc, type)
+
 
 def code_digests(transform: Any) -> dict[str, str]:
     """Digest each step of a pre-processing, so that a change can be named.
@@ -48,7 +51,7 @@ def code_digest(value: Any) -> str:
 
 
 def _text(value: Any, outer: tuple[int, ...]) -> str:
-    if value is None or isinstance(value, bool | int | float | complex | bytes | torch.dtype | np.dtype | type):
+    if value is None or isinstance(value, _PRINTED):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, str | Path):
         return _path_or_text(value)

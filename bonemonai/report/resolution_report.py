@@ -124,7 +124,7 @@ def _matrix(verdicts: pd.DataFrame) -> pd.DataFrame:
             gain = 100 * (part[f"{metric}_dl"] / part[f"{metric}_lr"] - 1)
             row[f"{metric}_gain_percent"] = gain.mean()
         if "misleads" in part:
-            row["misleading_runs"] = int(part["misleads"].fillna(value=False).astype(bool).sum())
+            row["misleading_runs"] = int(part["misleads"].eq(True).sum())
         rows.append(row)
     return pd.DataFrame(rows)
 
