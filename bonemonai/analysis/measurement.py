@@ -124,7 +124,9 @@ def lacuna_quantities(table: pd.DataFrame, bone_volume_mm3: float) -> list[Quant
     rows = [Quantity("Lc.N", number, "1"), Quantity("Lc.N/BV", number / bone_volume_mm3, "1/mm3")]
     shown = (("Lc.V", "volume_um3", "um3"), ("Lc.sphericity", "sphericity", "1"), ("Lc.elongation", "elongation", "1"),
              ("Lc.flatness", "flatness", "1"), ("Lc.spacing", "spacing_um", "um"))  # fmt: skip
-    return rows + [Quantity(f"{name}.median", float(whole[column].median()), unit) for name, column, unit in shown]
+    return rows + [
+        Quantity(f"{name}.median", float(whole[column].dropna().median()), unit) for name, column, unit in shown
+    ]
 
 
 def _volumes(volume: BoneVolumeFraction) -> list[Quantity]:
