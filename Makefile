@@ -3,8 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 INSTALL := install --quiet --disable-pip-version-check --constraint
+RELEASE := bonemonai-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# of the last commit: a release is of that, and is the same whenever and wherever it is made
+EPOCH = $(shell git log -1 --format=%ct)
+# whose packages the bill of materials lists, and where it is written
+RUN_TIME := .venv-release/bin/python
+SBOM := dist/$(RELEASE).cdx.json
 
-.PHONY: demo test test-lowest lint docs clean
+.PHONY: demo test test-lowest lint docs release sbom clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -43,5 +49,32 @@ docs: .venv/.installed
 	.venv-lowest/bin/python -m pip $(INSTALL) constraints-lowest.txt --editable '.[dev]'
 	touch $@
 
+# setuptools puts the time and the user into an sdist, tar takes them out again (GNU's)
+release: .venv/.installed-dev .venv-release/.installed
+	@git diff --quiet HEAD || { echo "commit first: a release is of the last commit"; exit 1; }
+	rm -rf build/release dist
+	mkdir -p build/release dist
+	umask 022 && git archive --prefix source/ HEAD | tar -x -C build/release
+	cd build/release/source && umask 022 && SOURCE_DATE_EPOCH=$(EPOCH) \
+	  $(CURDIR)/$(BIN)/python -m build --no-isolation --outdir .. . >../log
+	cp build/release/$(RELEASE)-py3-none-any.whl dist
+	tar -xzf build/release/$(RELEASE).tar.gz -C build/release
+	tar --sort=name --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+	  -C build/release -cf - $(RELEASE) | gzip -9n >dist/$(RELEASE).tar.gz
+	rm -r build/release
+	$(MAKE) sbom
+	cd dist && sha256sum $(RELEASE)* >SHA256SUMS
+
+sbom:
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --gather-license-texts \
+	  --output-reproducible --spec-version 1.6 --output-file $(SBOM) $(RUN_TIME)
+
+# what runs, and no more: no pip, none of the extras
+.venv-release/.installed: pyproject.toml constraints.txt .venv/.installed-dev
+	$(PYTHON) -m venv --clear --without-pip .venv-release
+	$(PIP) --python $(RUN_TIME) $(INSTALL) constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --python $(RUN_TIME) $(INSTALL) constraints.txt --editable .
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest demo docs
+	rm -rf .venv .venv-lowest .venv-release demo docs build dist

@@ -24,9 +24,10 @@ EXTRAS = {
 }
 ALL = [*RUN_TIME, *(requirement for extra in EXTRAS.values() for requirement in extra)]
 # the extra dev brings others; one that it leaves out is installed by nobody here, and pinned nowhere
-TESTED = {"dev", *(extra for line in PROJECT["optional-dependencies"]["dev"] for extra in Requirement(line).extras if "bonemonai" in line)}
+SELF = [each for each in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if each.name == "bonemonai"]
+TESTED = {"dev", *(extra for each in SELF for extra in each.extras)}
 PINNED = [*RUN_TIME, *(requirement for name in TESTED for requirement in EXTRAS[name])]
-TOOLS = ("dev",)  # extras that no module of the package imports
+TOOLS = ("dev", "release")  # extras that no module of the package imports
 # where a distribution's name is not its module's
 MODULES = {
     "aimio-py": "py_aimio",
