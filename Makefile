@@ -10,7 +10,7 @@ EPOCH = $(shell git log -1 --format=%ct)
 RUN_TIME := .venv-release/bin/python
 SBOM := dist/$(RELEASE).cdx.json
 
-.PHONY: demo test test-lowest lint docs release sbom clean
+.PHONY: demo test test-lowest lint docs audit release sbom clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -49,6 +49,15 @@ docs: .venv/.installed
 	.venv-lowest/bin/python -m pip $(INSTALL) constraints-lowest.txt --editable '.[dev]'
 	touch $@
 
+# --strict: what the data base does not know of is an error, not a pass
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+.venv-audit/.installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	touch $@
+
 # setuptools puts the time and the user into an sdist, tar takes them out again (GNU's)
 release: .venv/.installed-dev .venv-release/.installed
 	@git diff --quiet HEAD || { echo "commit first: a release is of the last commit"; exit 1; }
@@ -77,4 +86,4 @@ sbom:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-release demo docs build dist
+	rm -rf .venv .venv-lowest .venv-audit .venv-release demo docs build dist
