@@ -12,7 +12,7 @@ TRAIN: dict[str, Any] = {
     "_desc_": "Trains.",
     "bundle_root": "$bonemonai.engines.find_bundle_root()",
     "width": 64,
-    "patience": None,
+    "fold": None,
     "loss": {"_target_": "DiceLoss", "_desc_": "why this one", "sigmoid": True},
     "train": {"handlers": [{"_target_": "StatsHandler"}], "dataloader": {"batch": 4}},
     "run": ["$@train#trainer.run()"],
@@ -31,7 +31,7 @@ def test_a_workflow_has_every_id_of_its_top_level() -> None:
     assert found.options == [
         Option("bundle_root", "$bonemonai.engines.find_bundle_root()", "folder of this bundle", False),
         Option("width", "64", "of net", False),
-        Option("patience", "none", "", False),
+        Option("fold", "none", "", False),
         Option("loss", "DiceLoss(sigmoid=true)", "why this one", True),
         Option("train", "{handlers: [StatsHandler], dataloader: {batch}}", "", True),
         Option("run", "[$@train#trainer.run()]", "", True),
