@@ -121,6 +121,11 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def numbered(path: Path) -> None:
+    mask = tifffile.imread(path) > 0
+    tifffile.imwrite(path, mask * np.arange(mask.shape[-1], dtype=np.uint8))
+
+
 def not_a_number(path: Path) -> None:
     tifffile.imwrite(path, np.full_like(tifffile.imread(path), np.nan, dtype=np.float32))
 
@@ -138,6 +143,7 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "one scan under two names": (one_scan, "pixels"),
     "a label of other size": (files("label", smaller), "shape"),
     "a label cut short": (files("label", cut_short), "label"),
+    "a label of numbered objects": (files("label", numbered), "one kind of object"),
     "a scan of NaN": (files("image", not_a_number), "NaN"),
     "no label of the validation patient": (unlabelled, "label"),
     "no validation patient": (without("val"), "val"),

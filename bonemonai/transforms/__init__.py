@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "balanced_mixup": ["BalancedMixUp", "BalancedMixUpLoader", "Mixed"],
+        "binary_mask": ["BinaryMask", "BinaryMaskd"],
         "bone_mask": ["BoneMask", "BoneMaskd", "bone_threshold"],
         "bone_patches": ["SampleBonePatches", "SampleBonePatchesd", "bone_patch_corners"],
         "fit_plane": ["FitPlane", "FitPlaned"],

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ class KilledError(Exception):
 
 
 def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None = None, overwrite: bool = False,
-          rehearsal: bool = True, keep: bool = True, patience: int | None = None) -> list[Any]:  # fmt: skip
+          rehearsal: bool = True, keep: bool = True, patience: int | None = None,
+          sigkill_at: int | None = None) -> list[Any]:  # fmt: skip
     """A training with dropout, momentum, noise, a falling learning rate and a validation; its weights at the end."""
     manifest = folder / "manifest.csv"
     if not manifest.exists():
@@ -53,6 +57,8 @@ def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None 
         steps += 1
         if steps == killed_at:
             raise KilledError
+        if steps == sigkill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         return torch.nn.functional.mse_loss(prediction, label)
 
     handlers = [
@@ -101,8 +107,24 @@ def test_two_and_two_epochs_are_four(first: int, then: int, whole: tuple[Path, l
     assert same_files(tmp_path, whole[0])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("killed_at", [6, 11])
+def test_sigkill_in_an_epoch_loses_that_epoch_only(
+    killed_at: int, workers: int, whole: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    arguments = {"workers": workers, "sigkill_at": killed_at}
+    process = multiprocessing.get_context("fork").Process(target=train, args=(tmp_path, 4), kwargs=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    done = len(list(pd.read_csv(tmp_path / "curve.csv")["epoch"]))
+    assert done == (killed_at - 2) // 3  # a step of the rehearsal, then three an epoch
+    assert train(tmp_path, 4, workers=workers) == whole[1]
+    assert same_files(tmp_path, whole[0])
+
+
 @pytest.mark.parametrize("killed_at", [2, 6, 13])
-def test_killed_in_an_epoch_it_is_done_again(killed_at: int, whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
+def test_stopped_in_an_epoch_it_is_done_again(killed_at: int, whole: tuple[Path, list[Any]], tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train(tmp_path, 4, killed_at=killed_at)
     assert train(tmp_path, 4) == whole[1]
