@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -98,7 +99,8 @@ class RunRecord:
         )
 
     def _write(self, ending: Mapping[str, Any]) -> None:
-        if self.path is not None:
+        # of several processes the first writes
+        if self.path is not None and os.environ.get("RANK", "0") == "0":
             write_json(self.path, {**self._about, **ending})
 
 
