@@ -15,9 +15,9 @@ import pytest
 
 from bonemonai.errors import InputError, OutputError
 from bonemonai.sharing import write_bundle_pages
+from tests.command_line import call
 from tests.conftest import ROOT
 from tests.sharing.small_bundle import CARD, INFERENCE, METADATA, README, names_in, write_bundle
-from tests.test_main import call
 
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 VOID = {"meta", "br", "img", "hr"}

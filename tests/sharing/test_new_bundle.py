@@ -30,9 +30,9 @@ from bonemonai.sharing import new_bundle, pack_bundle, verify_bundle, write_bund
 from bonemonai.sharing.bundle_checks import check_layout, check_metadata
 from bonemonai.sharing.bundle_files import METADATA, bundle_files, read_configs
 from tests.bundle_runs import BundleRuns
+from tests.command_line import call
 from tests.conftest import ROOT
 from tests.sharing.small_bundle import names_in
-from tests.test_main import call
 
 NAME = "femur_microct_lacunae"
 TINY: dict[str, Any] = {"features": [2, 2, 4, 4, 8, 2], "max_epochs": 2, "plane_step": 3}

@@ -14,8 +14,8 @@ import pytest
 from bonemonai.errors import InputError, OutputError
 from bonemonai.sharing.pack import pack_bundle
 from bonemonai.sharing.signing import ArchiveSigner, signature_path, verify_signature
+from tests.command_line import call
 from tests.sharing.small_bundle import write_bundle
-from tests.test_main import call
 
 pytest.importorskip("model_signing", reason="model-signing is not installed (extra signing)")
 serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")

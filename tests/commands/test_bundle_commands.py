@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bonemonai.sharing.bundle_files import bundle_files, code_digest
+from tests.command_line import call
 from tests.conftest import ROOT
 from tests.sharing.archives import write_tar
 from tests.sharing.small_bundle import INFERENCE, METADATA, README, names_in, write_bundle
 from tests.sharing.test_weights_check import packed, weights
-from tests.test_main import call
 
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 SHIPPED = ROOT / "bundles" / "femur_srmct_osteoporosis_mga"
