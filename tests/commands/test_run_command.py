@@ -13,8 +13,8 @@ RUN = "bonemonai.sharing.bundle_run.run_bundle"
 
 def test_what_is_typed_is_what_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with mock.patch(RUN, return_value=tmp_path / "r.json") as run:
-        words = "--overlay smoke --overlay own.json --set a=3 --set b=x --record r.json --trust-code f00".split()
-        assert call("run", tmp_path, "train", *words) == 0
+        words = ["--overlay=smoke", "--overlay=own.json", "--set=a=3", "--set=b=x", "--record=r.json"]
+        assert call("run", tmp_path, "train", *words, "--trust-code=f00") == 0
     run.assert_called_once_with(
         tmp_path, "train", ("smoke", "own.json"), {"a": 3, "b": "x"}, trust_code="f00", record=Path("r.json")
     )
