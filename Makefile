@@ -1,6 +1,9 @@
 # Three commands: `make demo`, `make test` and `make docs`. Without make, see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
+# workers with a thread each: threads of several would wait for each other
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile
 PIP := $(BIN)/python -m pip
 INSTALL := install --quiet --disable-pip-version-check --constraint
 RELEASE := bonemonai-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -17,11 +20,11 @@ demo: .venv/.installed
 	$(BIN)/python -m bonemonai demo
 
 test: .venv/.installed-dev lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST)
 
 # what is old here warns of what is new beside it, in tests that tests run too
 test-lowest: .venv-lowest/.installed
-	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" .venv-lowest/bin/python -m pytest -q -m "not slow"
+	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(subst $(BIN),.venv-lowest/bin,$(PYTEST))
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
