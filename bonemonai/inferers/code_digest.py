@@ -40,9 +40,10 @@ def code_digests(transform: Any) -> dict[str, str]:
 def code_digest(value: Any) -> str:
     """Digest of an object: the same for two made alike, in any process.
 
-    Objects are told apart by class and attributes, functions by their text and what they enclose, networks by their
-    printed structure (weights are not looked at), files that are named by what they hold. States of random generators
-    are not looked at.
+    Objects are told apart by class and attributes (those that are pickled), functions by their text, defaults and what
+    they enclose, networks by their printed structure (weights are not looked at), files that are named by what they
+    hold. A lambda, and a function without a text, as in a config, is told by its instructions and by what it names
+    outside of itself, too. States of random generators are not looked at.
 
     Args:
         value: any object.
@@ -76,11 +77,37 @@ def _behaviour(value: Any, outer: tuple[int, ...]) -> str:
         return _text([value.func, value.args, value.keywords], outer)
     if inspect.isroutine(value):
         enclosed = inspect.getclosurevars(value).nonlocals.values() if inspect.isfunction(value) else ()
-        bound = [v for v in (getattr(value, "__self__", None), *enclosed) if not inspect.ismodule(v)]
-        return f"{_source(value)} {_text(bound, outer)}"
+        defaults = [d for d in (getattr(value, "__defaults__", None), getattr(value, "__kwdefaults__", None)) if d]
+        bound = [v for v in (getattr(value, "__self__", None), *enclosed, *defaults) if not inspect.ismodule(v)]
+        text = _source(value)
+        # a line of text may hold several lambdas
+        done = "" if text and value.__name__ != "<lambda>" else _compiled(value, outer)
+        return f"{text} {done} {_text(bound, outer)}"
     if isinstance(value, np.random.RandomState | np.random.Generator | torch.Generator):
         return ""
-    return f"{_source(type(value))} {_text(getattr(value, '__dict__', {}), outer)}"
+    # what a class leaves out when it is pickled, such as open files, is no setting
+    pickles_itself = getattr(type(value), "__getstate__", None) != getattr(object, "__getstate__", None)
+    state = value.__getstate__() if pickles_itself else getattr(value, "__dict__", {})
+    return f"{_source(type(value))} {_text(state, outer)}"
+
+
+def _compiled(function: Any, outer: tuple[int, ...]) -> str:
+    """What a function does, whatever its text: its instructions, constants, and the values that it names outside."""
+    if not inspect.isfunction(function):  # in C
+        return ""
+    codes = [function.__code__]
+    for code in codes:  # with the functions and comprehensions inside, which are found on the way
+        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    constants = [constant for code in codes for constant in code.co_consts if not inspect.iscode(constant)]
+    instructions = [(code.co_code, code.co_names, code.co_varnames) for code in codes]
+    outside = {}
+    for name in {name for code in codes for name in code.co_names} & set(function.__globals__):
+        value = function.__globals__[name]
+        if isinstance(value, Mapping):  # all that a config has resolved: the ids that are named count
+            value = {key: value[key] for key in constants if key in value}
+        if not inspect.ismodule(value):
+            outside[name] = value
+    return _text([instructions, constants, outside], outer)
 
 
 def _path_or_text(value: str | Path) -> str:

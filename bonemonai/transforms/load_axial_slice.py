@@ -72,6 +72,10 @@ class LoadAxialSliced(MapTransform):
             item[SPACING_KEY] = scan.pixel_spacing_mm
         return item
 
+    def __getstate__(self) -> dict[str, Any]:
+        # which scans are open is no setting: not to be pickled, nor to count in a digest
+        return {**self.__dict__, "_open": OrderedDict()}
+
     def _volume(self, path: str, units: str | None) -> AxialVolume:
         known = self._open.pop((path, units), None)
         volume = open_axial(path, units) if known is None else known

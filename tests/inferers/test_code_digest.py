@@ -18,6 +18,11 @@ def scale(by: float):  # type: ignore[no-untyped-def]
     return lambda item: item * by
 
 
+def with_default(by: float):  # type: ignore[no-untyped-def]
+    return lambda item, by=by: item * by
+
+
+ON_ONE_LINE = (lambda x: x + 1, lambda x: x + 2)
 ALIKE = [
     (lambda: ScaleIntensityd("image"), lambda: ScaleIntensityd("image", maxv=2.0)),
     (lambda: SaturateIntensityd("image"), lambda: SaturateIntensityd("image", 0.5)),
@@ -30,6 +35,15 @@ ALIKE = [
     (lambda: {"a": [1, (2, {3})]}, lambda: {"a": [1, (2, {4})]}),
     (lambda: np.abs, lambda: np.sign),
     (lambda: 1, lambda: True),
+    (lambda: with_default(2.0), lambda: with_default(3.0)),
+    (lambda: ON_ONE_LINE[0], lambda: ON_ONE_LINE[1]),
+    # without a text, as in a config
+    (lambda: eval("lambda x: x + 1"), lambda: eval("lambda x: x + 2")),
+    (lambda: eval("lambda x: x + 1"), lambda: eval("lambda x: x - 1")),
+    (lambda: eval("lambda x: abs(x)"), lambda: eval("lambda x: int(x)")),
+    (lambda: eval("lambda x: [y + 1 for y in x]"), lambda: eval("lambda x: [y + 2 for y in x]")),
+    (lambda: eval("lambda x, y: x / y"), lambda: eval("lambda y, x: x / y")),
+    (lambda: eval("lambda x: x in a['b']", {"a": {"b": [1]}}), lambda: eval("lambda x: x in a['b']", {"a": {"b": []}})),
 ]
 
 
@@ -64,6 +78,29 @@ def test_file_counts_by_content_not_by_name(tmp_path: Path) -> None:
     assert code_digest(str(one)) == code_digest(two)
     two.write_text("2")
     assert code_digest(str(one)) != code_digest(two)
+
+
+def test_of_what_a_config_resolved_only_what_a_function_names_counts() -> None:
+    one, other = ({"__local_refs": {"b": [1], "unused": value}, "torch": torch} for value in (1, 2))
+    text = "lambda x: torch.tensor(x in __local_refs['b'])"
+    assert code_digest(eval(text, one)) == code_digest(eval(text, other))
+
+
+class Reader:
+    """Holds what is open, and does not pickle it."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.open = path, [object()]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path}
+
+
+def test_what_is_not_pickled_does_not_count() -> None:
+    reader = Reader("a")
+    before = code_digest(reader)
+    reader.open.append(1)  # type: ignore[arg-type]
+    assert code_digest(reader) == before != code_digest(Reader("b"))
 
 
 def test_object_that_holds_itself() -> None:
