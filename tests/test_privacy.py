@@ -283,7 +283,7 @@ def test_ct_of_the_spine_from_training_to_report(place: Place) -> None:
     folders = sorted(study.glob("*/dicom"))
     for number, folder in enumerate(folders):
         plant_in_dicom_folder(folder, number)
-    options = {"manifest_path": str(manifest), "overwrite": True}
+    options = {"manifest_path": str(manifest), "overwrite": True, "cache_dir": str(place.made / "cache")}
     segmentation = place.made / "weights" / f"{FOLDER}_segmentation.pt"
     place.run(bundle, "train_segmentation", "smoke", checkpoint=str(segmentation), width=8, layers=7,
               constant_epochs=1, decay_epochs=1, batch_size=4, **options)  # fmt: skip
@@ -308,7 +308,7 @@ def test_ct_of_the_spine_from_training_to_report(place: Place) -> None:
     place.refused(bundle, "inference", dataset_dir=str(study), output_dir=str(place.made / "three"), **shipped)
     assert "failed" in (place.made / "three" / "screening.csv").read_text()
     place.refuse_leaks()
-    _all_that_is_promised(place, "*.pt", "*.html", "*.json", "*.csv", "*.nii.gz")
+    _all_that_is_promised(place, "*.pt", "*.html", "*.json", "*.csv", "*.nii.gz", "*.cache")
 
 
 def _shorten(path: Path) -> None:

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "bundle_root": ["find_bundle_root"],
         "cross_validation": ["CrossValidation"],
+        "disk_cache": ["cached_dataset"],
         "evaluation_matrix": ["EvaluationMatrix"],
         "inference_plan": ["plan_inference"],
         "learning_rate_plans": ["constant_then_linear", "inverse_decay"],

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _KEPT = 2  # epochs: a damaged file leaves the one before
 # options that may change between two parts of one training
 _FREE = ("max_epochs", "checkpoint", "learning_curve", "overwrite", "num_workers", "device", "dataset_dir",
-         "manifest_path", "output_dir", "bundle_root", "rehearsal", "tensorboard", "mlflow")  # fmt: skip
+         "manifest_path", "output_dir", "bundle_root", "rehearsal", "tensorboard", "mlflow", "cache_dir")  # fmt: skip
 
 
 class TrainingRecord:

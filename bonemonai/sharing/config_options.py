@@ -18,6 +18,7 @@ _COMMON = {
     "also": "a copy of each result as tiff or nifti",
     "amp": "mixed precision",
     "bundle_root": "folder of this bundle",
+    "cache_dir": "folder that keeps preprocessed images, for the next start to reuse; none holds them in memory",
     "checkpoint": "file of weights",
     "dataset_dir": "folder of the study; of inference, a scan or a manifest",
     "device": "where the network runs",

@@ -105,6 +105,25 @@ def test_training_says_what_it_was_trained_on(weights: dict[str, str]) -> None:
     assert "not a medical device" in card["note"]
 
 
+def test_a_cache_on_disk_changes_no_training(manifest: str, tmp_path: Path) -> None:
+    def train(name: str, cache: str | None, epochs: int) -> bytes:
+        options = {
+            **TINY,
+            "max_epochs": epochs,
+            "manifest_path": manifest,
+            "cache_dir": cache and str(tmp_path / cache),
+        }
+        workflow("train_segmentation", "smoke", checkpoint=str(tmp_path / name / "s.pt"), **options).run()
+        return (tmp_path / name / "s.curve.csv").read_bytes() + (tmp_path / name / "s.pt").read_bytes()
+
+    expected = train("in_memory", None, 2)
+    assert train("on_disk", "cache", 2) == train("second_start", "cache", 2) == expected
+    # where images are kept is no part of what a training is: it goes on
+    train("continued", None, 1)
+    assert train("continued", "cache", 2) == expected
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".cache"}
+
+
 def test_networks_learn_what_to_mark(weights: dict[str, str]) -> None:
     curve = pd.read_csv(Path(weights["segmentation"]).with_suffix(".curve.csv"))
     assert curve["loss"].iloc[-1] < 0.5 * curve["loss"].iloc[0]
