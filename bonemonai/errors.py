@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,9 +98,20 @@ def find_bonemonai_error(error: BaseException | None) -> BonemonaiError | None:
     while error is not None and id(error) not in seen:
         if isinstance(error, BonemonaiError):
             return error
+        if refusal := _of_worker(error):
+            return refusal
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _of_worker(error: BaseException) -> BonemonaiError | None:
+    """A refusal that ended a worker of a data loader: PyTorch raises its traceback's text in this process."""
+    told = re.search(rf"\b{__name__}\.(\w+): (.+?): (.+)$", str(error), re.MULTILINE)
+    if not isinstance(error, RuntimeError) or told is None:
+        return None
+    kinds = {kind.__name__: kind for kind in (InputError, OutputError, ResumeError, NumericalError)}
+    return kinds.get(told[1], InputError)(told[2], told[3])
 
 
 def as_refusal(error: Exception, subject: str | Path) -> BonemonaiError:

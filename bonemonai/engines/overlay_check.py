@@ -20,7 +20,8 @@ def check_overlays(files: Sequence[str | Path]) -> None:
     """Refuse ids of overlays that nothing knows.
 
     An overlay may replace an id, add an argument to a component, or bring ids that it, or what it overlays, refers to.
-    What is none of these has no effect, and is most likely mistyped.
+    What is none of these has no effect, and is most likely mistyped. The bundle's own overlays may serve several
+    configs.
 
     Args:
         files: configs, overlays last; the first one's folder holds the bundle's other configs.
@@ -76,6 +77,8 @@ def _is_referred_to(name: str, text: str) -> bool:
 
 
 def _is_elsewhere(name: str, file: str | Path, files: Sequence[str | Path]) -> bool:
-    """Whether another config of the bundle has the id: smoke.json serves several."""
+    """Whether the file is the bundle's own, and another of its configs has the id: smoke.json serves several."""
+    if Path(file).resolve().parent != Path(files[0]).resolve().parent:
+        return False
     others = (path for path in Path(files[0]).parent.glob("*.json") if path.resolve() != Path(file).resolve())
     return any(name in ConfigParser.load_config_file(str(path)) for path in others)

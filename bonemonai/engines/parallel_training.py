@@ -38,3 +38,15 @@ def in_parallel(module: nn.Module, *, unused: bool = False) -> nn.Module:
     on_gpu = next(module.parameters()).is_cuda
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(module) if on_gpu else module
     return DistributedDataParallel(synchronised, find_unused_parameters=unused)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give the first process's buffers to all: on CPUs each has its own statistics of batch normalisation.
+
+    What is validated is then one network, and the one that is saved.
+
+    Args:
+        module: the same in every process.
+    """
+    for buffer in module.buffers():
+        distributed.broadcast(buffer, src=0)

@@ -22,6 +22,7 @@ _PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "sciki
 _PATH_NAMES = (
     "path", "paths", "dir", "file", "files", "folder", "root", "checkpoint", "weights", "pretrained", "segmentation",
     "manifest", "image", "output", "results", "readers", "curve", "curves", "sweep", "gradcam",
+    "tensorboard",
 )  # fmt: skip
 # name of the record of the run, where bonemonai run writes one beside the results
 run_record: ContextVar[str | None] = ContextVar("run_record", default=None)

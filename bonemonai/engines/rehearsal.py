@@ -38,6 +38,7 @@ def rehearse(trainer: Any, validator: Any, parts: Mapping[str, Any], folder: Pat
     place = folder / f".rehearsal_{rank()}"
     before = _states(trainer, parts)
     _refuse_empty(trainer, validator)
+    _refuse_folders(parts)
     try:
         _make(place)
         with ExitStack() as stack:
@@ -131,6 +132,13 @@ def _restore(trainer: Any, parts: Mapping[str, Any], states: Mapping[str, Any]) 
     for name, state in states.items():
         part = parts[name.removeprefix("part ")] if name.startswith("part ") else getattr(trainer, name)
         part.load_state_dict(state)
+
+
+def _refuse_folders(parts: Mapping[str, Any]) -> None:
+    for part in parts.values():
+        path = getattr(part, "path", None)
+        if isinstance(path, Path) and path.is_dir():
+            raise OutputError(path, "is a folder; a file is to be written there.")
 
 
 def _make(place: Path) -> None:

@@ -107,14 +107,17 @@ def _check_numbers(overrides: Mapping[str, Any], config: dict[str, Any]) -> None
     """Refuse words for what is a number in the config, and numbers that make no sense in any."""
     parser = ConfigParser(config)
     for option, value in overrides.items():
-        default = parser.get(option)
-        if isinstance(default, bool) or not isinstance(default, int | float):
+        default, lowest = parser.get(option), _LOWEST.get(option)
+        is_number = isinstance(default, int | float) and not isinstance(default, bool)
+        is_open = value is None or (isinstance(value, str) and value.startswith(("$", "@", "%")))
+        if is_open or not (is_number or lowest is not None):
             continue
-        if isinstance(value, str) and value.startswith(("$", "@", "%")):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"--{option}", f"is a number, such as {default}, got {value!r}.")
-        lowest = _LOWEST.get(option)
+        whole = lowest is not None  # other defaults may stand as 0 for 0.0
+        kind = "a whole number" if whole else "a number"
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not fits or not math.isfinite(value):
+            example = f", such as {default}" if is_number else ""
+            raise InputError(f"--{option}", f"is {kind}{example}, got {value!r}.")
         if lowest is not None and value < lowest:
             raise InputError(f"--{option}", f"must be {lowest} or more, got {value}.")
 

@@ -6,10 +6,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from ignite.engine import Events
+from monai.handlers import ValidationHandler
+
+from bonemonai.engines.parallel_training import share_buffers
 from bonemonai.engines.rehearsal import rehearse
 from bonemonai.engines.resumable_training import ResumableTraining
 from bonemonai.engines.seeded_epochs import SeededEpochs
 from bonemonai.engines.training_record import TrainingRecord
+from bonemonai.errors import InputError
+from bonemonai.inferers.ranks import world_size
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +37,8 @@ class Training:
         rehearsal: False begins at once.
 
     Raises:
-        InputError: see :func:`rehearse`.
-        OutputError: see :func:`rehearse`.
+        InputError: see :func:`rehearse`; or no epoch would be validated, or the learning rate is 0 in one.
+        OutputError: see :func:`rehearse`, and :meth:`TrainingRecord.locked`.
         ResumeError: see :class:`ResumableTraining`.
     """
 
@@ -50,13 +56,26 @@ class Training:
         named = enumerate(getattr(part, "lr_scheduler", part) for part in parts if part is not None)
         self.parts = {f"{type(part).__name__} {number}": part for number, part in named}
         SeededEpochs(seed).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_STARTED, _refuse_to_stand_still)
+        if validator is not None and world_size() > 1:
+            validator.add_event_handler(Events.STARTED, lambda _: share_buffers(trainer.network))
 
     def run(self) -> None:
         """Rehearse, and train."""
-        if self.rehearsal and not self.record.continues:
-            rehearse(self.trainer, self.validator, self.parts, self.record.checkpoint.parent)
-            logger.info("rehearsal: a batch was trained, validated and saved.")
-        # after all that works at the end of an epoch
-        stateful = {name: part for name, part in self.parts.items() if hasattr(part, "state_dict")}
-        ResumableTraining(self.record, stateful).attach(self.trainer)
-        self.trainer.run()
+        for part in self.parts.values():
+            if isinstance(part, ValidationHandler) and part.interval > self.trainer.state.max_epochs:
+                raise InputError("--val_interval", f"is {part.interval}: no epoch would be validated, nor kept.")
+        with self.record.locked():
+            if self.rehearsal and not self.record.continues:
+                rehearse(self.trainer, self.validator, self.parts, self.record.checkpoint.parent)
+                logger.info("rehearsal: a batch was trained, validated and saved.")
+            # after all that works at the end of an epoch
+            stateful = {name: part for name, part in self.parts.items() if hasattr(part, "state_dict")}
+            ResumableTraining(self.record, stateful).attach(self.trainer)
+            self.trainer.run()
+
+
+def _refuse_to_stand_still(engine: Any) -> None:
+    if all(group["lr"] == 0 for group in engine.optimizer.param_groups):
+        cure = "choose fewer --max_epochs, or a longer schedule."
+        raise InputError("learning rate", f"is 0 in epoch {engine.state.epoch}: nothing would be learnt; {cure}")

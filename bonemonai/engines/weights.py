@@ -19,7 +19,7 @@ from torch import nn
 from bonemonai.data.atomic import atomic_path
 from bonemonai.data.data_card import NOT_A_DEVICE
 from bonemonai.data.json_file import write_json
-from bonemonai.errors import InputError, NumericalError, OutputError
+from bonemonai.errors import InputError, NumericalError, OutputError, ResumeError
 from bonemonai.inferers.ranks import rank
 from bonemonai.networks.state_dict import read_state_dict
 
@@ -128,7 +128,12 @@ class SaveBestWeights(SaveLastWeights):
 
         Args:
             state: see :meth:`state_dict`.
+
+        Raises:
+            ResumeError: if the weights that were best are not there any more.
         """
+        if state["best"] > -float("inf") and not self.path.is_file():
+            raise ResumeError(self.path, "is gone: the best weights so far; put it back, or say --overwrite True.")
         self.best = state["best"]
 
     def __call__(self, engine: Any) -> None:

@@ -19,19 +19,19 @@ from monai.bundle import ConfigParser, ReferenceResolver, create_workflow
 from monai.bundle.utils import merge_kv
 
 from bonemonai.engines.overlay_check import check_overlays
-from bonemonai.engines.provenance import run_record, without_paths
+from bonemonai.engines.provenance import names_a_path, run_record, without_paths
 from bonemonai.engines.run_check import RUN_ARGUMENTS, check_overrides, refused_argument
 from bonemonai.errors import BonemonaiError, InputError, find_bonemonai_error
 from bonemonai.sharing.bundle_checks import check_metadata, older_here, stated_needs
 from bonemonai.sharing.bundle_files import METADATA, RUN_RECORD, bundle_files, read_configs
 from bonemonai.sharing.config_entries import parse_json
 from bonemonai.sharing.config_options import is_complete
-from bonemonai.sharing.run_record import RunRecord
+from bonemonai.sharing.run_record import RunRecord, refuse_other_file
 from bonemonai.sharing.verify import check_code
 
 logger = logging.getLogger(__name__)
 
-_TERMINATED = 143  # what a shell reports for SIGTERM
+_SIGNALLED = 128  # what a shell adds to a signal's number: 143 for SIGTERM
 _CONFIGS = "configs/"
 _OWN = "a file of the user's"
 _RUN = ("imports", "initialize", "run", "finalize")
@@ -68,6 +68,8 @@ def run_bundle(
         SystemExit: if the process is told to end (143).
     """
     options = dict(options or {})
+    if record is not None:
+        refuse_other_file(record)
     parsed = read_configs(bundle_files(folder))
     metadata = check_metadata(parsed)
     files = [folder / _CONFIGS / f"{_known(workflow, parsed, whole=True)}.json"]
@@ -110,6 +112,8 @@ def parse_option(text: str) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise InputError("--set", f"takes id=value, got {text!r}.")
     words = {"true": True, "false": False, "null": None}
+    if names_a_path(name.strip()) and value not in ("null", "None") and not value.startswith(("[", "{", "(")):
+        return name.strip(), value  # a folder may be called 2024
     try:
         return name.strip(), words[value] if value in words else ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -124,7 +128,7 @@ def _run(
     values: dict[str, Any] = {}
     failure: BaseException | None = None
     try:
-        with _sigterm():
+        with _signals():
             with _refusals(InputError, "config", "cannot be built"):
                 workflow = create_workflow(config_file=files, logging_file=str(logging_file), **given)
                 _build(workflow.parser)
@@ -171,18 +175,22 @@ def _refusals(kind: type[BonemonaiError], subject: str, what: str) -> Iterator[N
 
 
 @contextmanager
-def _sigterm() -> Iterator[None]:
-    def leave(*_: Any) -> None:
-        raise SystemExit(_TERMINATED)
+def _signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, end the run as an exception does: the record says so."""
+
+    def leave(number: int, _: Any) -> None:
+        raise SystemExit(_SIGNALLED + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    kinds = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {kind: signal.signal(kind, leave) for kind in kinds}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _values(parser: ConfigParser) -> dict[str, Any]:
@@ -235,11 +243,16 @@ def _check_code(
     folder: Path, parsed: Mapping[str, Any], files: Sequence[Path], options: Mapping[str, Any], trust_code: str | None
 ) -> None:
     """The bundle's configs, and what is merged into them, as if it were one of them."""
-    own = {file: parse_json(str(file), file.read_bytes()) for file in files if folder not in file.parents}
+    own = [parse_json(str(file), file.read_bytes()) for file in files if not _is_the_bundles(file, folder)]
     # under names that no config of the bundle has: none may hide behind another
-    added = {f"{_CONFIGS}--overlay {path.name}": _without_places(content) for path, content in own.items()}
+    added = {f"{_CONFIGS}--overlay {number}": _without_places(content) for number, content in enumerate(own, 1)}
     added[f"{_CONFIGS}--set"] = _without_places(dict(options))
-    check_code(bundle_files(folder), {**parsed, **added}, trust_code=trust_code)
+    check_code(bundle_files(folder), dict(parsed), trust_code=trust_code, added=added)
+
+
+def _is_the_bundles(file: Path, folder: Path) -> bool:
+    """Whether a file is one that was read and scanned with the bundle; where it seems to lie says nothing."""
+    return file.resolve() in {path.resolve() for path in bundle_files(folder).values()}
 
 
 def _without_places(value: Any) -> Any:
@@ -264,7 +277,7 @@ def _merged(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) -> 
     parser = ConfigParser({})
     for file in files:
         content = ConfigParser.load_config_file(str(file))
-        for name, value in (content if folder in file.parents else without_paths(content)).items():
+        for name, value in (content if _is_the_bundles(file, folder) else without_paths(content)).items():
             merge_kv(parser, name, value)
     for name, value in without_paths(options).items():
         parser[name] = value

@@ -43,7 +43,8 @@ def new_bundle(name: str, *, into: Path | None = None, title: str | None = None)
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise InputError(name, "is no <anatomy>_<modality>_<task> of small letters and digits: femur_microct_lacunae.")
     title = name.replace("_", " ").capitalize() if title is None else title.strip()
-    if not title.isprintable() or not title or "{{" in title:
+    # in a config a text that begins with $, @ or % is an expression
+    if not title.isprintable() or not title or "{{" in title or title[0] in "$@%":
         raise InputError("--title", f"must be one line of text, got {title!r}.")
     if into is None:
         into = Path(_BUNDLES) if Path(_BUNDLES).is_dir() else Path()

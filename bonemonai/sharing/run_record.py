@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any
 
 import bonemonai
 from bonemonai.data.fingerprint import fingerprint
-from bonemonai.data.json_file import write_json
+from bonemonai.data.json_file import read_json, write_json
 from bonemonai.engines.provenance import names_a_path, without_paths
-from bonemonai.errors import BonemonaiError
+from bonemonai.errors import BonemonaiError, OutputError
 from bonemonai.sharing.bundle_checks import installed_version
 from bonemonai.sharing.bundle_files import RUN_RECORD
 
 _PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "scikit-learn", "zarr", "tifffile")
 _OUTPUTS = ("output_dir", "learning_curve", "bundle_root", "tensorboard")  # named like files, and no inputs
 _PLAIN = (bool, int, float, str, type(None))
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~-]*[/\\][^\s:;,'\"]*")
 
 
 class RunRecord:
@@ -104,6 +102,23 @@ class RunRecord:
             write_json(self.path, {**self._about, **ending})
 
 
+def refuse_other_file(path: Path) -> None:
+    """Refuse to write a record where something else stands.
+
+    Args:
+        path: of the record.
+
+    Raises:
+        OutputError: if there is a file, and it is no record of a run.
+    """
+    try:
+        known = read_json(path)
+    except BonemonaiError:
+        known = {}
+    if path.exists() and not (isinstance(known, dict) and "outcome" in known):
+        raise OutputError(path, "exists already, and is no record of a run; choose another --record.")
+
+
 def _place(values: Mapping[str, Any], workflow: str) -> Path | None:
     folder, weights = values.get("output_dir"), values.get("checkpoint")
     if isinstance(folder, str):
@@ -115,12 +130,12 @@ def _outcome(error: BaseException | None) -> dict[str, Any]:
     if error is None:
         return {"outcome": "done", "exit_code": 0}
     if isinstance(error, BonemonaiError):
-        cause = _PATH.sub("<path>", error.cause)
-        return {"outcome": "refused", "exit_code": error.exit_code, "cause": cause}
+        # not its words, which may be about a patient or a path
+        return {"outcome": "refused", "exit_code": error.exit_code, "kind": type(error).__name__}
     if isinstance(error, SystemExit | KeyboardInterrupt):
         code = error.code if isinstance(error, SystemExit) else 130
         return {"outcome": "stopped", "exit_code": code}
-    return {"outcome": "failed", "exit_code": 1, "cause": type(error).__name__}
+    return {"outcome": "failed", "exit_code": 1, "kind": type(error).__name__}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +58,32 @@ def verify_bundle(folder: Path, name: str, *, trust_code: str | None = None) -> 
     return lines
 
 
-def check_code(files: dict[str, Path], configs: dict[str, Any], *, trust_code: str | None = None) -> ConfigScan:
+def check_code(
+    files: dict[str, Path],
+    configs: dict[str, Any],
+    *,
+    trust_code: str | None = None,
+    added: Mapping[str, Any] | None = None,
+) -> ConfigScan:
     """Refuse configs that would run what is not on the list, unless they are trusted.
 
     Args:
         files: of the bundle.
         configs: its parsed JSON files.
         trust_code: digest of configs that are trusted.
+        added: name to what is merged into them and is no part of the bundle; if it would run what is not on the list,
+            the digest is of it as well.
 
     Raises:
         InputError: naming the file, the id, the expression, and the digest to trust.
     """
-    scan = scan_configs(configs)
+    added = added or {}
+    scan = scan_configs({**configs, **added})
     findings = [*_logging_findings(files), *scan.findings]
     digest = code_digest(files)
+    if further := {each.file: added[each.file] for each in scan.findings if each.file in added}:
+        text = json.dumps([digest, further], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()
     if trust_code is not None and trust_code.lower() != digest:
         raise InputError("--trust-code", f"is not the digest of this bundle's configs, which is {digest}.")
     if findings and trust_code is None:

@@ -43,8 +43,11 @@ def test_what_replaces_extends_or_is_referred_to(tmp_path: Path, overlay: dict[s
     check(tmp_path, overlay)
 
 
-def test_what_another_config_of_the_bundle_has(tmp_path: Path) -> None:
-    check(tmp_path, {"levels": 3}, sibling={"levels": 2})
+def test_only_the_bundles_own_overlays_serve_several_configs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="sets 'levels'"):
+        check(tmp_path, {"levels": 3}, sibling={"levels": 2})
+    (tmp_path / "other.json").write_text('{"levels": 3}')
+    check_overlays([tmp_path / "train.json", tmp_path / "other.json"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from bonemonai.engines import in_parallel, join_training
+from bonemonai.engines.parallel_training import share_buffers
 from tests.bundle_runs import BundleRuns
 
 RUNS = BundleRuns("bone_srmct_damage_classification")
@@ -22,6 +24,27 @@ def test_one_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     join_training(False)
     assert not torch.distributed.is_initialized()
+
+
+def _share(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    network = torch.nn.BatchNorm1d(2)
+    network(torch.full((4, 2), float(rank + 1)))
+    share_buffers(network)
+    torch.save(network.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_buffers_are_the_first_processs(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_share, args=(rank, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first["running_mean"].tolist() == second["running_mean"].tolist() == pytest.approx([0.1, 0.1])
 
 
 def test_two_processes_are_one_with_a_batch_as_large_as_both(loaded_bone: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ CONFIG = {
     "imports": ["$import bonemonai"],
     "dataset_dir": None,
     "max_epochs": 3,
+    "seed": "$1 + 1",
+    "patience": None,
     "network_def": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
     "train": {"dataset": {"size": 1, "shuffle": True}, "handlers": [{"tag": "a", "log": False}]},
     "overwrite": False,
@@ -90,6 +92,23 @@ def test_mistyped_option_is_refused_before_the_missing_input(run: Any, tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("max_epochs", "many", "is a whole number, such as 3, got 'many'"),
+        ("max_epochs", 2.0, "is a whole number"),
+        ("max_epochs", True, "is a whole number"),
+        ("max_epochs", 0, "must be 1 or more, got 0"),
+        ("seed", -1, "must be 0 or more, got -1"),
+        ("patience", 1.5, "is a whole number, got 1.5"),
+        ("network_def#in_features", "two", "is a number, such as 2, got 'two'"),
+        ("network_def#in_features", float("nan"), "is a number"),
+    ],
+)
+def test_a_number_is_a_number(run: Any, option: str, value: Any, words: str, tmp_path: Path) -> None:
+    assert words in refusal(run, dataset_dir=str(tmp_path), **{option: value})
+
+
+@pytest.mark.parametrize(
     "value", ["false", "no", "False", " FALSE ", "true", "yes", "on", "off", "none", "", 0, 1, 1.0, "flase", [True]]
 )
 @pytest.mark.parametrize("option", ["overwrite", "pretrained", "train#dataset#shuffle", "train::handlers::0::log"])
@@ -123,7 +142,6 @@ def test_a_word_is_refused_even_where_a_file_has_its_name(
         ("pretrained", Path("weights")),
         ("dicom_seg", False),
         ("dicom_seg", "no"),
-        ("max_epochs", "no"),
         ("network_def#bias", False),
     ],
 )

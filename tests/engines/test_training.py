@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from ignite.metrics import MeanSquaredError
 from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
@@ -18,6 +19,7 @@ from monai.utils import set_determinism
 
 from bonemonai.data import SeededDataset
 from bonemonai.engines import LearningCurve, SaveBestWeights, StopEarly, Training, TrainingRecord, weights_card
+from bonemonai.errors import InputError, OutputError, ResumeError
 
 CPU = torch.device("cpu")
 
@@ -27,7 +29,7 @@ class KilledError(Exception):
 
 
 def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None = None, overwrite: bool = False,
-          rehearsal: bool = True, keep: bool = True, patience: int | None = None,
+          rehearsal: bool = True, keep: bool = True, patience: int | None = None, interval: int = 1, lr: float = 0.02,
           sigkill_at: int | None = None) -> list[Any]:  # fmt: skip
     """A training with dropout, momentum, noise, a falling learning rate and a validation; its weights at the end."""
     manifest = folder / "manifest.csv"
@@ -39,7 +41,7 @@ def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None 
     network = torch.nn.Sequential(
         torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
     )
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
     items = [{"image": torch.full((4,), number / 10), "label": torch.tensor([number / 5.0])} for number in range(12)]
     data = Dataset(items, RandGaussianNoised("image", prob=0.7, std=0.5))
     order = DistributedSampler(data, num_replicas=1, rank=0, seed=0)
@@ -63,7 +65,7 @@ def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None 
 
     handlers = [
         LrScheduleHandler(torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8), print_lr=False),
-        ValidationHandler(1, validator, True),
+        ValidationHandler(interval, validator, True),
         LearningCurve(folder / "curve.csv", validator),
         *([StopEarly(validator, patience)] if patience else []),
     ]
@@ -145,3 +147,39 @@ def test_one_that_ended_early_is_not_continued(tmp_path: Path) -> None:
     assert weights_card(tmp_path / "model.pt")["epoch"] == best == ended - 2 < 28
     train(tmp_path, 30, patience=2)
     assert len(pd.read_csv(tmp_path / "curve.csv")) == ended
+
+
+def test_a_training_without_a_validation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--val_interval: is 3: no epoch would be validated"):
+        train(tmp_path, 2, interval=3)
+
+
+def test_an_epoch_in_which_nothing_is_learnt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="learning rate: is 0 in epoch 2: nothing would be learnt"):
+        train(tmp_path, 2, lr=0.0)
+
+
+def test_best_weights_that_are_gone_are_missed(tmp_path: Path) -> None:
+    train(tmp_path, 1)
+    (tmp_path / "model.pt").unlink()
+    with pytest.raises(ResumeError, match=r"is gone: the best weights so far; put it back, or say --overwrite True"):
+        train(tmp_path, 2)
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    train(tmp_path, 1)
+    with (
+        FileLock(tmp_path / "model.training" / ".lock"),
+        pytest.raises(OutputError, match="trained by another process"),
+    ):
+        train(tmp_path, 2)
+    assert train(tmp_path, 2) != []
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_beginning_anew_leaves_no_older_state(keep: bool, tmp_path: Path) -> None:
+    train(tmp_path, 2)
+    with pytest.raises(KilledError):
+        train(tmp_path, 2, overwrite=True, keep=keep, killed_at=2)
+    assert list((tmp_path / "model.training").glob("*.pt")) == []
+    assert not (tmp_path / "model.training" / "record.json").exists()

@@ -11,7 +11,7 @@ import torch
 
 from bonemonai.engines import training_record
 from bonemonai.engines.training_record import TrainingRecord
-from bonemonai.errors import OutputError, ResumeError
+from bonemonai.errors import InputError, OutputError, ResumeError
 
 
 @pytest.fixture
@@ -81,23 +81,31 @@ def test_what_lies_after_the_epoch_that_it_goes_on_from_is_done_anew(manifest: P
     assert [entry["epoch"] for entry in known["epochs"]] == [2, 3]
 
 
-@pytest.mark.parametrize("changed", ["manifest", "scans", "options", "configs"])
+@pytest.mark.parametrize("changed", ["manifest", "scans", "options", "configs", "max_epochs"])
 def test_another_training_is_refused(manifest: Path, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = manifest.parent / "train.json"
-    config.write_text("{}")
-    options: dict[str, Any] = {"learning_rate": 0.1, "max_epochs": 3}
+    schedule = "$0.01 ** (1 / @max_epochs)" if changed == "max_epochs" else 0.9
+    trainer = {"max_epochs": "@max_epochs"}
+    content = {"learning_rate": 0.3, "gamma": schedule, "max_epochs": 10, "train": {"trainer": trainer}}
+    config.write_text(json.dumps({**content, "record": {"max_epochs": "@max_epochs"}, "roi_size": [-1, -1]}))
+    options: dict[str, Any] = {"learning_rate": 0.1}
     monkeypatch.setattr(training_record, "passed_to_create_workflow", lambda: ((str(config),), options))
     record(manifest, epochs=1)
-    options["max_epochs"] = 9
+    options |= {"num_workers": 2, "roi_size": (-1, -1), "checkpoint": "elsewhere"}
     assert record(manifest).continues
     if changed == "options":
         options["learning_rate"] = 0.2
-    else:
+    elif changed != "max_epochs":
         path = {"manifest": manifest, "scans": manifest.parent / "a.npy", "configs": config}[changed]
         path.write_text(path.read_text() + "\n")
     with pytest.raises(ResumeError, match=rf"is a training with other {changed}; say --overwrite True"):
-        record(manifest)
+        record(manifest, max_epochs=12)
     begun = record(manifest, overwrite=True)
     assert begun.load() is None
     begun.save(state(1), 1)
     assert [path.name for path in begun.folder.glob("*.pt")] == ["epoch_00001.pt"]
+
+
+def test_weights_end_in_pt(manifest: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.pt"):
+        TrainingRecord(manifest.parent / "v1.2", 1, manifest)

@@ -13,6 +13,7 @@ import pytest
 
 from bonemonai.engines import provenance
 from bonemonai.errors import BonemonaiError, InputError
+from bonemonai.sharing.bundle_files import bundle_files, code_digest
 from bonemonai.sharing.bundle_run import parse_option, run_bundle
 from tests.sharing.small_bundle import write_bundle
 
@@ -112,16 +113,14 @@ def test_a_failure_is_one_line_and_in_the_record(bundle: Path) -> None:
     assert str(caught.value) == "run: fails: KeyError: 5"
     assert isinstance(caught.value.__cause__, RuntimeError)
     record = json.loads((bundle.parent / "out" / "measure.run.json").read_text())
-    assert (record["outcome"], record["cause"]) == ("refused", "fails: KeyError: 5")
+    assert (record["outcome"], record["kind"]) == ("refused", "BonemonaiError")
 
 
 def test_a_refusal_is_recorded_where_a_record_is_asked_for(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         run_bundle(bundle, "measure", [], {"dataset_dir": "/no/such"}, record=tmp_path / "r.json")
     record = json.loads((tmp_path / "r.json").read_text())
-    assert (record["outcome"], record["exit_code"], record["cause"]) == (
-        "refused", 2, "no such file or folder (--dataset_dir).",
-    )  # fmt: skip
+    assert (record["outcome"], record["exit_code"], record["kind"]) == ("refused", 2, "InputError")
 
 
 def test_versions(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,3 +169,38 @@ def test_options_as_typed(text: str, value: Any) -> None:
 def test_what_is_no_option(text: str) -> None:
     with pytest.raises(InputError, match="takes id=value"):
         parse_option(text)
+
+
+@pytest.mark.parametrize("place", ["{bundle}/../own.json", "{bundle}/eval/own.json", "{bundle}/configs/own.run.json"])
+def test_what_is_no_part_of_the_bundle_is_scanned_wherever_it_lies(place: str, bundle: Path) -> None:
+    own = Path(place.format(bundle=bundle))
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(json.dumps({"seed": "$__import__('os').getpid()", "output_dir": "/data/Erika"}))
+    with pytest.raises(InputError, match="--trust-code"):
+        run_bundle(bundle, "measure", [str(own)], {"dataset_dir": str(bundle)})
+
+
+def test_trust_in_the_bundle_is_no_trust_in_an_overlay(bundle: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    digest = code_digest(bundle_files(bundle))
+    own.write_text(json.dumps({"seed": "$int(__import__('os').getpid() > 0)"}))
+    options = {"dataset_dir": str(bundle), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(InputError, match="is not the digest"):
+        run_bundle(bundle, "measure", [str(own)], options, trust_code=digest)
+    with pytest.raises(InputError) as caught:
+        run_bundle(bundle, "measure", [str(own)], options)
+    trusted = str(caught.value).split("--trust-code ")[1].rstrip(".")
+    assert run_bundle(bundle, "measure", [str(own)], options, trust_code=trusted) is not None
+    own.write_text(json.dumps({"seed": "$int(__import__('os').getpid() > 1)"}))
+    with pytest.raises(InputError, match="is not the digest"):
+        run_bundle(bundle, "measure", [str(own)], options, trust_code=trusted)
+
+
+@pytest.mark.parametrize("text", ["dataset_dir=2024", "checkpoint=1e3", "output_dir=True"])
+def test_names_of_files_stay_as_they_are_typed(text: str) -> None:
+    assert parse_option(text)[1] == text.split("=")[1]
+
+
+@pytest.mark.parametrize("text", ["checkpoint=null", "weights={'a': 'b'}", "segmentation=None"])
+def test_what_is_no_name_of_a_file(text: str) -> None:
+    assert not isinstance(parse_option(text)[1], str)

@@ -280,7 +280,7 @@ def test_other_names_are_refused(name: str, tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("title", ["", " ", "two\nlines", "{{ name }}"])
+@pytest.mark.parametrize("title", ["", " ", "two\nlines", "{{ name }}", "$5 network", "@x"])
 def test_other_titles_are_refused(title: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--title: must be one line of text"):
         new_bundle(NAME, into=tmp_path, title=title)

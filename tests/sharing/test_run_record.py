@@ -8,8 +8,8 @@ import pytest
 
 import bonemonai
 from bonemonai.data.fingerprint import fingerprint
-from bonemonai.errors import BonemonaiError, InputError, ResumeError
-from bonemonai.sharing.run_record import RunRecord
+from bonemonai.errors import BonemonaiError, InputError, OutputError, ResumeError
+from bonemonai.sharing.run_record import RunRecord, refuse_other_file
 
 
 def record(**options: Any) -> RunRecord:
@@ -68,10 +68,9 @@ def test_beside_weights_and_where_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (InputError("/data/Erika/a.tif", "is of /data/Erika, not of C:\\Erika\\b: unlike ./Erika/c."),
-         ("refused", 2, "is of <path>, not of <path>: unlike <path>")),
-        (ResumeError("x", "changed."), ("refused", 3, "changed.")),
-        (BonemonaiError("run", "fails: ValueError: no"), ("refused", 1, "fails: ValueError: no")),
+        (InputError("/data/Erika/a.tif", "patient 'Erika' stands in two splits."), ("refused", 2, "InputError")),
+        (ResumeError("Erika", "changed."), ("refused", 3, "ResumeError")),
+        (BonemonaiError("run", "fails: ValueError: Erika"), ("refused", 1, "BonemonaiError")),
         (SystemExit(143), ("stopped", 143, None)),
         (KeyboardInterrupt(), ("stopped", 130, None)),
         (MemoryError("Erika"), ("failed", 1, "MemoryError")),
@@ -82,7 +81,7 @@ def test_how_it_ended(error: BaseException, expected: tuple[Any, ...], tmp_path:
     run.begin({}, tmp_path / "r.json")
     run.end(error, {})
     ended = stored(tmp_path / "r.json")
-    assert (ended["outcome"], ended["exit_code"], ended.get("cause")) == expected
+    assert (ended["outcome"], ended["exit_code"], ended.get("kind")) == expected
     assert "Erika" not in (tmp_path / "r.json").read_text()
 
 
@@ -93,3 +92,14 @@ def test_without_a_place_there_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     run.end(None, {})
     assert run.path is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["patient,image\n", '{"a": 1}', "[1]", ""])
+def test_another_file_is_not_replaced(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    refuse_other_file(path)
+    path.write_text(content)
+    with pytest.raises(OutputError, match="is no record of a run; choose another --record"):
+        refuse_other_file(path)
+    path.write_text('{"outcome": "done"}')
+    refuse_other_file(path)
