@@ -20,6 +20,7 @@ from bonemonai.data import SeededDataset
 from bonemonai.engines import cached_dataset, disk_cache
 from bonemonai.engines.disk_cache import DiskCachedDataset
 from bonemonai.errors import InputError, OutputError
+from tests import drill
 from tests.bundle_runs import BundleRuns
 from tests.planted_identifiers import PlantedIdentifiers
 
@@ -196,19 +197,13 @@ def test_loaders_get_the_same_whatever_their_workers(num_workers: int, tmp_path:
         assert torch.equal(batch["image"][0], item["image"])
 
 
-def forked(target: Callable[..., None], *arguments: Any) -> Any:
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
 def killed_while_writing(folder: Path) -> None:
     disk_cache.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
     make(folder)
 
 
 def test_killed_while_writing_leaves_nothing_that_is_taken(tmp_path: Path, log: list[str]) -> None:
-    process = forked(killed_while_writing, tmp_path)
+    process = drill.start(killed_while_writing, tmp_path)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
@@ -235,8 +230,8 @@ def fill_together(folder: Path, barrier: Any) -> None:
 
 
 def test_two_processes_write_the_same_entries_at_once(tmp_path: Path, log: list[str]) -> None:
-    barrier = multiprocessing.get_context("fork").Barrier(2)
-    processes = [forked(fill_together, tmp_path, barrier) for _ in range(2)]
+    barrier = multiprocessing.get_context("forkserver").Barrier(2)
+    processes = [drill.start(fill_together, tmp_path, barrier) for _ in range(2)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
@@ -254,8 +249,8 @@ def say_refusal(folder: Path, queue: Any) -> None:
 
 
 def test_a_full_disk_is_refused_in_a_line(tmp_path: Path) -> None:
-    queue = multiprocessing.get_context("fork").SimpleQueue()
-    forked(say_refusal, tmp_path, queue).join()
+    queue = multiprocessing.get_context("forkserver").SimpleQueue()
+    drill.start(say_refusal, tmp_path, queue).join()
     code, line = queue.get()
     assert code == 4
     assert line == f"{tmp_path}: cannot be written: File too large; name another cache_dir, or none to cache in memory."

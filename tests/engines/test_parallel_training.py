@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import torch
 
 from bonemonai.engines import in_parallel, join_training
 from bonemonai.engines.parallel_training import share_buffers
+from tests import drill
 from tests.bundle_runs import BundleRuns
 
 RUNS = BundleRuns("bone_srmct_damage_classification")
@@ -26,7 +26,7 @@ def test_one_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.distributed.is_initialized()
 
 
-def _share(rank: int, folder: Path) -> None:
+def share(rank: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     network = torch.nn.BatchNorm1d(2)
     network(torch.full((4, 2), float(rank + 1)))
@@ -36,10 +36,7 @@ def _share(rank: int, folder: Path) -> None:
 
 
 def test_buffers_are_the_first_processs(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_share, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
+    processes = [drill.start(share, rank, tmp_path) for rank in range(2)]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0

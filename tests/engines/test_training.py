@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -20,6 +19,7 @@ from monai.utils import set_determinism
 from bonemonai.data import SeededDataset
 from bonemonai.engines import LearningCurve, SaveBestWeights, StopEarly, Training, TrainingRecord, weights_card
 from bonemonai.errors import InputError, OutputError, ResumeError
+from tests import drill
 
 CPU = torch.device("cpu")
 
@@ -114,9 +114,7 @@ def test_two_and_two_epochs_are_four(first: int, then: int, whole: tuple[Path, l
 def test_sigkill_in_an_epoch_loses_that_epoch_only(
     killed_at: int, workers: int, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
-    arguments = {"workers": workers, "sigkill_at": killed_at}
-    process = multiprocessing.get_context("fork").Process(target=train, args=(tmp_path, 4), kwargs=arguments)
-    process.start()
+    process = drill.start(train, tmp_path, 4, workers=workers, sigkill_at=killed_at)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     done = len(list(pd.read_csv(tmp_path / "curve.csv")["epoch"]))
