@@ -64,3 +64,22 @@ def test_record_shows_what_it_has_in_the_order_asked_for() -> None:
         '{\n  "model": "cnn",\n  "seed": 3\n}'
     )
     assert shown_record({}, ["model"]) == "{}"
+
+
+def test_records_of_runs_beside_the_page_are_linked(tmp_path: Path) -> None:
+    page = "<html><body><p>x</p></body></html>"
+    write_report([tmp_path / "report.html"], page, [])
+    assert (tmp_path / "report.html").read_text() == page
+    for name in ("report.run.json", "a <b>.run.json", "other.json"):
+        (tmp_path / name).write_text("{}")
+    write_report([tmp_path / "report.html"], page, [])
+    links = '<a href="a%20%3Cb%3E.run.json">a &lt;b&gt;.run.json</a>, <a href="report.run.json">report.run.json</a>'
+    assert (tmp_path / "report.html").read_text() == page.replace(
+        "</body>", f"<p>Records of runs: {links}</p>\n</body>"
+    )
+
+
+def test_the_record_of_the_run_is_shown() -> None:
+    assert shown_record({"seed": 3, "run_record": "evaluate.run.json", "more": 1}, ("seed",)) == (
+        '{\n  "seed": 3,\n  "run_record": "evaluate.run.json"\n}'
+    )
