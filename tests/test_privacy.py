@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import getpass
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -352,6 +353,24 @@ def test_synchrotron_scans_of_the_femur(place: Place) -> None:
     assert "InputError" in (place.made / "batch" / "summary.csv").read_text()
     place.refuse_leaks()
     _all_that_is_promised(place, "*.pt", "*.html", "run.json", "zarr.json", "*.tif", "*.nii", "summary.csv")
+
+
+def test_runs_and_their_records(place: Place) -> None:
+    study = place.given / FOLDER
+    manifest = write_srmct_study(study, shape=(6, 120, 115), patients_per_class=2, seed=3)
+    plant_in_study(manifest, plant_in_tiffs)
+    own = place.given / f"{FOLDER}.json"
+    own.write_text(json.dumps({"learning_curve": str(place.made / "curve.csv"), "width": 4}))
+    words = ["run", ROOT / "bundles" / "femur_srmct_osteoporosis_mga", "train_segmentation", "--overlay", "smoke"]
+    words += ["--overlay", own, "--set", f"dataset_dir={study}", "--set", f"checkpoint={place.weights}"]
+    command(*words, "--set", "max_epochs=1", "--set", "plane_step=2")
+    (place.made / "curve.csv").unlink()
+    command(*words, "--set", "max_epochs=1", "--set", "overwrite=True", "--record", place.made / "stopped.run.json",
+            "--set", f"manifest_path={place.given / FOLDER / 'none.csv'}", code=2)  # fmt: skip
+    place.refuse_leaks()
+    records = [json.loads(path.read_text()) for path in sorted(place.made.rglob("*.run.json"))]
+    assert [record["outcome"] for record in records] == ["refused", "done"]
+    assert records[1]["inputs"].keys() == {"dataset_dir", "manifest_path"}
 
 
 def test_lists_that_steps_write_hold_paths_and_pseudonyms_alone(place: Place) -> None:
