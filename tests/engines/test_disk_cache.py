@@ -152,7 +152,11 @@ def flip_a_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, lambda _: b"", lambda _: b"junk" * 50], ids=str)
+@pytest.mark.parametrize(
+    "damage",
+    [cut_short, flip_a_bit, lambda _: b"", lambda _: b"junk" * 50],
+    ids=["cut short", "one bit", "empty", "junk"],
+)
 def test_damaged_entries_are_computed_again_with_one_warning(
     damage: Callable[[bytes], bytes], tmp_path: Path, log: list[str]
 ) -> None:
