@@ -1,4 +1,4 @@
-# Three commands: `make demo`, `make test` and `make docs`. Without make, see README.md.
+# For users: `make demo`, `make test`, `make docs`; for releases: test-lowest, audit, release, sbom. Without make, see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
 # workers with a thread each: threads of several would wait for each other

@@ -20,14 +20,14 @@ from bonemonai.errors import InputError, SeveralVolumesError
     "out",
     type=click.Path(path_type=Path),
     metavar="OUT",
-    help="Also write OUT.npy, (plane, row, column), and OUT.json with affine_lps, spacing_mm and warnings.",
+    help="Also write OUT.npy, (plane, row, column), and OUT.json with affine_lps, spacing_mm, units, warnings.",
 )
 @click.option("--series", metavar="UID", help="One of several DICOM series of a folder; also PATH::UID.")
 def inspect(path: Path, voxel_size_um: float | None, full: bool, out: Path | None, series: str | None) -> None:
     """Say what a scan is: shape, type, voxel size, orientation, units and range of values.
 
-    PATH is a folder of DICOM files or TIFF planes, a TIFF, BigTIFF or OME-TIFF file, a Zarr or OME-Zarr folder, or a
-    NIfTI file. Of a folder that holds several DICOM series it lists them with their geometry.
+    PATH is a scan: DICOM, TIFF, OME-TIFF, Zarr, OME-Zarr, NIfTI, NRRD, MetaImage, Scanco AIM or ISQ, HDF5 or NeXus. Of
+    a folder that holds several DICOM series it lists them with their geometry.
     """
     from bonemonai.data.inspection import dump_volume, inspect_volume
     from bonemonai.data.volume import open_volume

@@ -14,7 +14,7 @@ from bonemonai.data.atomic import atomic_path
 from bonemonai.errors import InputError, OutputError
 from bonemonai.report.data_notices import SYNTHETIC, as_mapping
 from bonemonai.sharing.bundle_checks import check_metadata, stated_needs
-from bonemonai.sharing.bundle_files import LICENCE, README, bundle_files, file_sha256, read_configs, read_text
+from bonemonai.sharing.bundle_files import LICENCE, METADATA, README, bundle_files, file_sha256, read_configs, read_text
 from bonemonai.sharing.config_options import overlays, workflows
 from bonemonai.sharing.model_card import card_entries, channels_of
 from bonemonai.sharing.readme_html import ReadmePage, render_readme
@@ -73,7 +73,8 @@ def write_bundle_pages(bundles: Sequence[Path], site: Path) -> list[Path]:
 
 
 def _default_bundles() -> list[Path]:
-    folders = sorted(path for path in _BUNDLES.iterdir() if path.is_dir()) if _BUNDLES.is_dir() else []
+    # data of somebody who tries one out may lie beside them
+    folders = sorted(path.parent.parent for path in _BUNDLES.glob(f"*/{METADATA}"))
     if not folders:
         raise InputError(_BUNDLES, "no bundles are here; name their folders.")
     return folders

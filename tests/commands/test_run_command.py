@@ -34,3 +34,11 @@ def test_a_refusal_shows_where_only_if_asked(traceback: bool, capsys: pytest.Cap
 def test_an_option_without_a_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "b", "train", "--set", "a") == 2
     assert "--set: takes id=value, got 'a'." in capsys.readouterr().err
+
+
+def test_cures_are_what_can_be_typed_here(capsys: pytest.CaptureFixture[str]) -> None:
+    cause = "exists already; say --overwrite True, or choose another --checkpoint; see --trust-code f00."
+    with mock.patch(RUN, side_effect=InputError("a", cause)):
+        assert call("run", "b", "train") == 2
+    said = "exists already; say --set overwrite=True, or choose another --checkpoint; see --trust-code f00."
+    assert capsys.readouterr().err == f"bonemonai: error: a: {said}\n"
