@@ -44,7 +44,7 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("max_epochs", -2, "max_epochs"),
     ("max_epochs", "many", "max_epochs"),
     ("val_interval", 0, "must be 1 or more"),
-    ("patience", 0, "patience must be >= 1"),
+    ("patience", 0, "must be 1 or more"),
     ("width", 0, "width"),
     ("width", "wide", "is a number"),
     ("plane_step", 0, "step must be >= 1"),

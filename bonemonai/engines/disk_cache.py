@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,9 @@ class DiskCachedDataset(PersistentDataset):
         keys = CacheKeys(self.transform)
         self.keys = [keys.of(item) for item in data]
         self._sweep()
-        with ThreadPool(max(1, self.num_workers)) as pool:
-            numbers = pool.imap(self._fill, range(len(data)))
+        # one that waits for its threads: after a refusal none is still writing
+        with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
+            numbers = pool.map(self._fill, range(len(data)))
             for _ in tqdm(numbers, total=len(data), desc="Loading dataset", disable=not self.progress):
                 pass
 
