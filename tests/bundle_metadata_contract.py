@@ -49,9 +49,12 @@ class MetadataContract:
             pytest.skip("BONEMONAI_METADATA_SCHEMA is not set: MONAI's schema file is not part of the repository")
         # what lies there is not downloaded again
         there = shutil.copy(ROOT / schema, tmp_path)
-        verify_metadata(
-            meta_file=str(case.config("metadata")), filepath=there, hash_val=sha256(there), hash_type="sha256"
-        )
+        known = {"filepath": there, "hash_val": sha256(there), "hash_type": "sha256"}
+        verify_metadata(meta_file=str(case.config("metadata")), **known)
+        wrong = tmp_path / "wrong.json"
+        wrong.write_text(json.dumps({**json.loads(case.config("metadata").read_text()), "version": 1}))
+        with pytest.raises(ValueError, match="1 is not of type 'string'"):
+            verify_metadata(meta_file=str(wrong), **known)
 
     def test_named_versions_satisfy_the_packages_own_needs(self, metadata: dict[str, Any]) -> None:
         needs = {one.name.lower(): one.specifier for one in map(Requirement, requires("bonemonai") or ())}

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from monai.bundle import ConfigParser
 
@@ -32,7 +31,8 @@ def check_overlays(files: Sequence[str | Path]) -> None:
     contents = [ConfigParser.load_config_file(str(file)) for file in files]
     whole = json.dumps(contents, default=str)
     for number, file in enumerate(files):
-        earlier = ConfigParser(_merged(contents[:number])) if number else None
+        before = [str(each) for each in files[:number]]
+        earlier = ConfigParser(ConfigParser.load_config_files(before)) if number else None
         for key in contents[number]:
             name = key.removeprefix("+")
             if earlier is None or name.startswith("_") or name.split("#")[0] in _ALWAYS:
@@ -59,16 +59,6 @@ def is_known(name: str, parser: ConfigParser) -> bool:
     component = re.sub("(#|::)[^#:]*$", "", name)
     # its constructor then has the last word
     return component != name and component in parser and "_target_" in (parser[component] or {})
-
-
-def _merged(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    merged = ConfigParser({})
-    for content in contents:
-        for key, value in content.items():
-            name = key.removeprefix("+")
-            if name in merged or "#" not in name:
-                merged[name] = value
-    return dict(merged.get())
 
 
 def _is_referred_to(name: str, text: str) -> bool:

@@ -17,7 +17,7 @@ from bonemonai.data.volume import split_part
 from bonemonai.engines.run_check import passed_to_create_workflow
 from bonemonai.engines.weights import sha256, weights_card
 
-_PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "scikit-learn", "zarr", "tifffile")
+PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "scikit-learn", "zarr", "tifffile")
 # ends of the names of options that are files or folders, whose names may be those of patients
 _PATH_NAMES = (
     "path", "paths", "dir", "file", "files", "folder", "root", "checkpoint", "weights", "pretrained", "segmentation",
@@ -49,7 +49,7 @@ def provenance(
     return {
         "bonemonai": bonemonai.__version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "configs": config_digests(files),
         "options": without_paths(options),
         "seed": seed,

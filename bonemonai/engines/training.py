@@ -69,6 +69,7 @@ class Training:
             if self.rehearsal and not self.record.continues:
                 rehearse(self.trainer, self.validator, self.parts, self.record.checkpoint.parent)
                 logger.info("rehearsal: a batch was trained, validated and saved.")
+            self.record.begin()
             # after all that works at the end of an epoch
             stateful = {name: part for name, part in self.parts.items() if hasattr(part, "state_dict")}
             ResumableTraining(self.record, stateful).attach(self.trainer)

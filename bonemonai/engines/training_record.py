@@ -95,7 +95,7 @@ class TrainingRecord:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training to the same weights, and begin anew where that is wanted.
+        """Keep other processes from training to the same weights.
 
         Raises:
             OutputError: if one is at work.
@@ -103,8 +103,6 @@ class TrainingRecord:
         if rank() > 0:
             yield
             return
-        if self._overwrite:
-            self._remove_state()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / _LOCK, timeout=0)
@@ -119,6 +117,11 @@ class TrainingRecord:
             lock.release()
             if [path.name for path in self.folder.iterdir()] in ([], [_LOCK]):
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self) -> None:
+        """Where the training begins anew, forget the earlier one; within :meth:`locked`, when nothing is refused."""
+        if self._overwrite and rank() == 0:
+            self._remove_state()
 
     def _remove_state(self) -> None:
         for path in [self._index, *self.folder.glob("epoch_*.pt")]:

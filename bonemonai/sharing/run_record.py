@@ -12,12 +12,11 @@ from typing import Any
 import bonemonai
 from bonemonai.data.fingerprint import fingerprint
 from bonemonai.data.json_file import read_json, write_json
-from bonemonai.engines.provenance import names_a_path, without_paths
+from bonemonai.engines.provenance import PACKAGES, names_a_path, without_paths
 from bonemonai.errors import BonemonaiError, OutputError
 from bonemonai.sharing.bundle_checks import installed_version
 from bonemonai.sharing.bundle_files import RUN_RECORD
 
-_PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "scikit-learn", "zarr", "tifffile")
 _OUTPUTS = ("output_dir", "learning_curve", "bundle_root", "tensorboard")  # named like files, and no inputs
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -56,7 +55,7 @@ class RunRecord:
             "versions": {
                 "bonemonai": bonemonai.__version__,
                 "python": platform.python_version(),
-                **{name: installed_version(name) for name in _PACKAGES},
+                **{name: installed_version(name) for name in PACKAGES},
             },
             "older_than_the_bundles": list(older),
         }

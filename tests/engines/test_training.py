@@ -166,12 +166,20 @@ def test_best_weights_that_are_gone_are_missed(tmp_path: Path) -> None:
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     train(tmp_path, 1)
-    with (
-        FileLock(tmp_path / "model.training" / ".lock"),
-        pytest.raises(OutputError, match="trained by another process"),
-    ):
-        train(tmp_path, 2)
+    for overwrite in (False, True):
+        lock = FileLock(tmp_path / "model.training" / ".lock")
+        with lock, pytest.raises(OutputError, match="is being trained by another process"):
+            train(tmp_path, 2, overwrite=overwrite)
+        # nothing of the one at work is gone
+        assert (tmp_path / "model.training" / "epoch_00001.pt").exists()
     assert train(tmp_path, 2) != []
+
+
+def test_a_refused_rehearsal_forgets_no_earlier_training(tmp_path: Path) -> None:
+    train(tmp_path, 2)
+    with pytest.raises(InputError, match="training on a batch: fails: KilledError"):
+        train(tmp_path, 2, overwrite=True, killed_at=1)
+    assert (tmp_path / "model.training" / "epoch_00002.pt").exists()
 
 
 @pytest.mark.parametrize("keep", [False, True])

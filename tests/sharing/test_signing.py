@@ -88,6 +88,9 @@ def test_a_renamed_archive_verifies_with_its_signature(signed: Path) -> None:
     (signed / "a.zip").rename(signed / "b.zip")
     (signed / "a.zip.sig").rename(signed / "b.zip.sig")
     verify_signature(signed / "b.zip", signed / "mine.pub.pem")
+    (signed / "b.zip.sig").rename(signed / "c.zip.sig")
+    with pytest.raises(InputError):
+        verify_signature(signed / "b.zip", signed / "mine.pub.pem")
 
 
 def test_commands(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
