@@ -13,6 +13,7 @@ from monai.utils import set_determinism
 
 from bonemonai.engines import LearningCurve, ResumableTraining, SeededEpochs, TrainingRecord
 from bonemonai.errors import ResumeError
+from tests.one_scan import write_one_scan
 
 
 class KilledError(Exception):
@@ -21,11 +22,7 @@ class KilledError(Exception):
 
 def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None = None, width: int = 3) -> Any:
     """A training with dropout, momentum, noise, shuffling and a falling learning rate; its weights at the end."""
-    manifest = folder / "manifest.csv"
-    if not manifest.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "a.npy").write_bytes(b"scan")
-        manifest.write_text("patient,image,split\np,a.npy,train\n")
+    manifest = write_one_scan(folder)
     set_determinism(seed=0)
     network = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Dropout(0.5), torch.nn.Linear(width, 1))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)

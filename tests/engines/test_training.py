@@ -20,6 +20,7 @@ from bonemonai.data import SeededDataset
 from bonemonai.engines import LearningCurve, SaveBestWeights, StopEarly, Training, TrainingRecord, weights_card
 from bonemonai.errors import InputError, OutputError, ResumeError
 from tests import drill
+from tests.one_scan import write_one_scan
 
 CPU = torch.device("cpu")
 
@@ -32,11 +33,7 @@ def train(folder: Path, epochs: int, *, workers: int = 0, killed_at: int | None 
           rehearsal: bool = True, keep: bool = True, patience: int | None = None, interval: int = 1, lr: float = 0.02,
           sigkill_at: int | None = None) -> list[Any]:  # fmt: skip
     """A training with dropout, momentum, noise, a falling learning rate and a validation; its weights at the end."""
-    manifest = folder / "manifest.csv"
-    if not manifest.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "a.npy").write_bytes(b"scan")
-        manifest.write_text("patient,image,split\np,a.npy,train\n")
+    manifest = write_one_scan(folder)
     set_determinism(seed=0)
     network = torch.nn.Sequential(
         torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)

@@ -12,13 +12,12 @@ import torch
 from bonemonai.engines import training_record
 from bonemonai.engines.training_record import TrainingRecord
 from bonemonai.errors import InputError, OutputError, ResumeError
+from tests.one_scan import write_one_scan
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    (tmp_path / "a.npy").write_bytes(b"scan")
-    (tmp_path / "manifest.csv").write_text("patient,image,split\np,a.npy,train\n")
-    return tmp_path / "manifest.csv"
+    return write_one_scan(tmp_path)
 
 
 def state(epoch: int) -> dict[str, Any]:
